@@ -1,0 +1,87 @@
+package xen
+
+// Reason says why Xen sent a request (VM_EVENT_REASON_*).
+type Reason uint32
+
+// The reasons that this package decodes. Values are those of
+// xen/include/public/vm_event.h, unchanged from 4.14 on.
+const (
+	ReasonUnknown            Reason = 0
+	ReasonWriteCtrlReg       Reason = 4
+	ReasonSoftwareBreakpoint Reason = 6
+)
+
+// CtrlReg names a control register in monitor operations and events
+// (VM_EVENT_X86_*).
+type CtrlReg uint32
+
+// The control registers whose writes can be monitored.
+const (
+	CR0  CtrlReg = 0
+	CR3  CtrlReg = 1
+	CR4  CtrlReg = 2
+	XCR0 CtrlReg = 3
+)
+
+// RequestFlags are the flags of a request (VM_EVENT_FLAG_*).
+type RequestFlags uint32
+
+// Request is one vm_event request, decoded once from the ring. The pointer
+// that a [Handler] gets is valid until the handler returns.
+type Request struct {
+	Reason Reason
+	VCPU   VCPU
+	Flags  RequestFlags
+	View   View // meaningful if altp2m is active
+
+	Regs Registers
+
+	// Ctrl is set for ReasonWriteCtrlReg. For CR3, New carries the PCID but
+	// never the no-flush bit 63, and Regs.CR3 is still the old value.
+	Ctrl CtrlRegWrite
+	// Breakpoint is set for ReasonSoftwareBreakpoint.
+	Breakpoint SoftwareBreakpoint
+}
+
+// CtrlRegWrite is a write to a control register.
+type CtrlRegWrite struct {
+	Reg      CtrlReg
+	New, Old uint64
+}
+
+// SoftwareBreakpoint is an executed int3. RIP still points at it.
+type SoftwareBreakpoint struct {
+	GFN        GFN // frame of the instruction; ^0 if unmapped
+	InsnLength uint32
+	Type       uint8 // x86 event type: 6 software exception (0xcc), 4 software interrupt (0xcd 0x03), 5 0xf1
+}
+
+// Action selects what Xen does with the vCPU when its request is answered.
+type Action uint8
+
+// The actions. Continue resumes the vCPU where it is; after a software
+// breakpoint that executes the instruction at RIP again.
+const (
+	Continue Action = iota
+	// EmulateInsn lets Xen emulate the instruction whose bytes are in
+	// Response.Insn in place of the one at RIP. Only for software breakpoints.
+	EmulateInsn
+	// SetRegisters loads the general-purpose registers, RIP and RFLAGS from
+	// Response.Regs.
+	SetRegisters
+)
+
+// Response is a handler's answer to a request; its zero value resumes the
+// vCPU unchanged.
+type Response struct {
+	Action Action
+	// Insn holds the bytes for EmulateInsn; all 16 are handed to Xen.
+	Insn [16]byte
+	// Regs is read for SetRegisters only.
+	Regs *Registers
+}
+
+// Handler answers one request. It runs on the goroutine that serves the ring,
+// while the vCPU that caused the request waits (a synchronous event) or runs
+// on. It must not retain the request.
+type Handler func(*Request) Response
