@@ -1,0 +1,78 @@
+package vmi
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/govmi/govmi/xen"
+)
+
+// script is an EventSource that replays requests and keeps the answers.
+type script struct {
+	requests []xen.Request
+	answers  []xen.Response
+}
+
+func (s *script) Serve(ctx context.Context, h xen.Handler) error {
+	for i := range s.requests {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.answers = append(s.answers, h(&s.requests[i]))
+	}
+	return nil
+}
+
+func TestLoopDispatch(t *testing.T) {
+	src := &script{requests: []xen.Request{
+		{Reason: xen.ReasonSoftwareBreakpoint, VCPU: 1},
+		{Reason: xen.ReasonWriteCtrlReg, Ctrl: xen.CtrlRegWrite{Reg: xen.CR3, New: 0x1000}},
+		{Reason: xen.ReasonWriteCtrlReg, Ctrl: xen.CtrlRegWrite{Reg: xen.CR4}},
+		{Reason: xen.ReasonWriteCtrlReg, Ctrl: xen.CtrlRegWrite{Reg: 77}},
+		{Reason: 99},
+	}}
+	l := NewLoop(src)
+	var saw []string
+	if err := l.OnSoftwareBreakpoint(func(*xen.Request) xen.Response {
+		saw = append(saw, "int3")
+		return xen.Response{Action: xen.EmulateInsn}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.OnCtrlReg(xen.CR3, func(*xen.Request) xen.Response {
+		saw = append(saw, "cr3")
+		return xen.Response{}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"int3", "cr3"}, saw); diff != "" {
+		t.Errorf("handlers called (-want +got):\n%s", diff)
+	}
+	want := []xen.Response{{Action: xen.EmulateInsn}, {}, {}, {}, {}}
+	if diff := cmp.Diff(want, src.answers); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+}
+
+func TestLoopOneHandlerPerEvent(t *testing.T) {
+	l := NewLoop(&script{})
+	h := func(*xen.Request) xen.Response { return xen.Response{} }
+	if err := errors.Join(l.OnSoftwareBreakpoint(h), l.OnCtrlReg(xen.CR3, h)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.OnSoftwareBreakpoint(h); !errors.Is(err, ErrTaken) {
+		t.Errorf("second breakpoint handler: %v", err)
+	}
+	if err := l.OnCtrlReg(xen.CR3, h); !errors.Is(err, ErrTaken) {
+		t.Errorf("second CR3 handler: %v", err)
+	}
+	if err := l.OnCtrlReg(9, h); err == nil {
+		t.Error("control register 9 accepted")
+	}
+}
