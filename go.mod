@@ -3,6 +3,7 @@ module github.com/govmi/govmi
 go 1.26.8
 
 require (
+	github.com/cilium/ebpf v0.22.0
 	github.com/google/go-cmp v0.7.0
 	golang.org/x/sys v0.49.0
 )

@@ -1,0 +1,29 @@
+package linux
+
+import "errors"
+
+var (
+	// ErrBooting says that no vCPU has a system call entry point yet.
+	ErrBooting = errors.New("guest still booting: no system call entry point yet; try again when its kernel is up")
+	// ErrNotLinux says that the guest's system call entry point is not that of
+	// a 64-bit Linux kernel.
+	ErrNotLinux = errors.New("guest does not run a 64-bit Linux kernel")
+	// ErrNoKallsyms says that the guest's kernel has no symbol table.
+	ErrNoKallsyms = errors.New("no kallsyms in the guest's kernel; it needs CONFIG_KALLSYMS_ALL=y")
+	// ErrNoBTF says that the guest's kernel has no type information.
+	ErrNoBTF = errors.New("no BTF in the guest's kernel; it needs CONFIG_DEBUG_INFO_BTF=y")
+
+	// ErrNoSymbol says that the kernel has no symbol of that name.
+	ErrNoSymbol = errors.New("no such kernel symbol")
+	// ErrNoField says that the kernel has no structure or member of that name.
+	ErrNoField = errors.New("no such structure member")
+	// ErrNoTask says that no task matches.
+	ErrNoTask = errors.New("no such task")
+	// ErrNoMM says that a task has no user address space: a kernel thread or
+	// one that has exited.
+	ErrNoMM = errors.New("task has no user address space")
+	// ErrNotInKernel says that the registers do not lead to a per-CPU area.
+	ErrNotInKernel = errors.New("registers do not lead to the kernel's per-CPU area")
+	// ErrCorrupt says that a kernel structure is not as the kernel builds it.
+	ErrCorrupt = errors.New("guest structure is corrupt")
+)

@@ -1,0 +1,176 @@
+package vmi
+
+import (
+	"encoding/binary"
+
+	"github.com/govmi/govmi/xen"
+)
+
+// Bits of a page-table entry (Intel SDM volume 3, 4.5; the same on AMD).
+const (
+	ptePresent  = 1 << 0
+	pteWritable = 1 << 1
+	pteUser     = 1 << 2
+	ptePageSize = 1 << 7 // at level 2 and 3: a leaf
+	pteNoExec   = 1 << 63
+	pteAddr     = 1<<52 - 1<<xen.PageShift
+)
+
+// levelShift returns the base-2 logarithm of the size that one entry of a
+// level's table covers: 12 at level 1, 39 at level 4.
+func levelShift(level int) uint { return xen.PageShift + 9*uint(level-1) }
+
+// AddressSpace is a guest's virtual address space: page tables in x86-64
+// long mode. It is a small value; copies are independent and cost nothing.
+// Translations are not cached, only the frames of the tables are, so a change
+// that the guest makes is seen by the next call.
+type AddressSpace struct {
+	m      *Memory
+	root   PhysAddr
+	levels int8
+}
+
+// AddressSpace returns the space of four-level page tables with root c. PCID
+// and flags in c are ignored.
+func (m *Memory) AddressSpace(c CR3) AddressSpace {
+	return AddressSpace{m, c.Root(), 4}
+}
+
+// AddressSpace5 returns the space of five-level page tables (CR4.LA57 set).
+func (m *Memory) AddressSpace5(c CR3) AddressSpace {
+	return AddressSpace{m, c.Root(), 5}
+}
+
+// Root returns the physical address of the top-level table.
+func (s AddressSpace) Root() PhysAddr { return s.root }
+
+// WithRoot returns the space with root c and as many levels as s.
+func (s AddressSpace) WithRoot(c CR3) AddressSpace {
+	s.root = c.Root()
+	return s
+}
+
+// Memory returns the physical memory that s lives in.
+func (s AddressSpace) Memory() *Memory { return s.m }
+
+func (s AddressSpace) canonical(va VirtAddr) bool {
+	shift := 64 - levelShift(int(s.levels)+1)
+	return VirtAddr(int64(va)<<shift>>shift) == va
+}
+
+// walk returns the leaf entry that maps va and its level: 1 for a 4 KiB page,
+// 2 for 2 MiB, 3 for 1 GiB.
+func (s AddressSpace) walk(va VirtAddr) (pte uint64, level int, err error) {
+	if !s.canonical(va) {
+		return 0, 0, &NotPresentError{va, 0}
+	}
+	table := s.root
+	for level = int(s.levels); ; level-- {
+		i := uint64(va) >> levelShift(level) & 511
+		pte, err = s.m.Uint64(table + PhysAddr(i*8))
+		if err != nil {
+			return 0, level, err
+		}
+		if pte&ptePresent == 0 {
+			return 0, level, &NotPresentError{va, level}
+		}
+		if level == 1 || level <= 3 && pte&ptePageSize != 0 {
+			return pte, level, nil
+		}
+		table = PhysAddr(pte & pteAddr)
+	}
+}
+
+// leafAddr returns the address of the page that a leaf entry maps.
+func leafAddr(pte uint64, level int) PhysAddr {
+	return PhysAddr(pte & pteAddr &^ (1<<levelShift(level) - 1))
+}
+
+// Translate returns the physical address behind va. If the guest does not map
+// va the error matches [ErrNotPresent]; if a table's frame cannot be mapped,
+// [ErrNotMapped]. Permissions are not checked.
+func (s AddressSpace) Translate(va VirtAddr) (PhysAddr, error) {
+	pte, level, err := s.walk(va)
+	if err != nil {
+		return 0, err
+	}
+	return leafAddr(pte, level) + PhysAddr(va)&(1<<levelShift(level)-1), nil
+}
+
+// Read reads len(p) bytes at va. It returns the number of bytes read before
+// the first page that is not present or cannot be mapped.
+func (s AddressSpace) Read(va VirtAddr, p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		pte, level, err := s.walk(va)
+		if err != nil {
+			return n, err
+		}
+		off := uint64(va) & (1<<levelShift(level) - 1)
+		c := min(uint64(len(p)-n), 1<<levelShift(level)-off)
+		got, err := s.m.ReadAt(p[n:n+int(c)], leafAddr(pte, level)+PhysAddr(off))
+		n += got
+		if err != nil {
+			return n, err
+		}
+		va += VirtAddr(c)
+	}
+	return n, nil
+}
+
+// Uint8 reads the byte at va.
+func (s AddressSpace) Uint8(va VirtAddr) (uint8, error) {
+	v, err := s.uint(va, 1)
+	return uint8(v), err
+}
+
+// Uint16 reads the little-endian number at va.
+func (s AddressSpace) Uint16(va VirtAddr) (uint16, error) {
+	v, err := s.uint(va, 2)
+	return uint16(v), err
+}
+
+// Uint32 reads the little-endian number at va.
+func (s AddressSpace) Uint32(va VirtAddr) (uint32, error) {
+	v, err := s.uint(va, 4)
+	return uint32(v), err
+}
+
+// Uint64 reads the little-endian number at va.
+func (s AddressSpace) Uint64(va VirtAddr) (uint64, error) {
+	return s.uint(va, 8)
+}
+
+func (s AddressSpace) uint(va VirtAddr, size int) (uint64, error) {
+	off := int(va & (xen.PageSize - 1))
+	if off > xen.PageSize-size {
+		// Across pages; byte by byte, as a buffer for Read would escape.
+		var v uint64
+		for i := range size {
+			b, err := s.uint(va+VirtAddr(i), 1)
+			if err != nil {
+				return 0, err
+			}
+			v |= b << (8 * i)
+		}
+		return v, nil
+	}
+	pa, err := s.Translate(va)
+	if err != nil {
+		return 0, err
+	}
+	f, err := s.m.acquire(pa.GFN())
+	if err != nil {
+		return 0, err
+	}
+	defer s.m.mu.RUnlock()
+	switch f = f[off:]; size {
+	case 1:
+		return uint64(f[0]), nil
+	case 2:
+		return uint64(binary.LittleEndian.Uint16(f)), nil
+	case 4:
+		return uint64(binary.LittleEndian.Uint32(f)), nil
+	}
+	return binary.LittleEndian.Uint64(f), nil
+}
