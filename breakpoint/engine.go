@@ -1,0 +1,238 @@
+package breakpoint
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/govmi/govmi/vmi"
+	"github.com/govmi/govmi/xen"
+)
+
+// ErrExists reports a second breakpoint at one address.
+var ErrExists = errors.New("address has a breakpoint")
+
+// Handler is called for each execution of a breakpoint's instruction, before
+// it takes effect: r.Regs.RIP is its address. Answering with the zero Response
+// steps over it; any other answer is taken as it is. Rules of [xen.Handler]
+// apply.
+type Handler func(r *xen.Request) xen.Response
+
+// Injector raises a breakpoint exception in a guest. [xen.Domain] is one.
+type Injector interface {
+	InjectBreakpoint(v xen.VCPU, insnLength uint8) error
+}
+
+// Engine owns the breakpoints of one guest. Its Handle method answers the
+// guest's software breakpoint events; all other methods may be called from any
+// goroutine, handlers included.
+type Engine struct {
+	frames vmi.FrameMapper
+	inject Injector
+
+	armed  atomic.Pointer[map[vmi.PhysAddr]*Breakpoint]
+	mapped atomic.Pointer[map[xen.GFN]*frame]
+
+	mu     sync.Mutex // serialises changes; Handle takes no lock
+	closed bool
+
+	hits, stale, foreign, overwritten atomic.Uint64
+}
+
+// Stats counts what an [Engine] saw.
+type Stats struct {
+	// Hits is the number of events for breakpoints in place.
+	Hits uint64
+	// Stale is the number of events for breakpoints removed meanwhile.
+	Stale uint64
+	// Foreign is the number of the guest's own int3s, given back to it.
+	Foreign uint64
+	// Overwritten is the number of breakpoints that the guest patched over.
+	Overwritten uint64
+}
+
+// Breakpoint is one patched instruction.
+type Breakpoint struct {
+	engine  *Engine
+	addr    vmi.VirtAddr
+	phys    vmi.PhysAddr
+	handler Handler
+	insn    [16]byte // the original instruction, padded with NOPs
+}
+
+// New returns an engine without breakpoints. The guest's memory is patched
+// through frames.
+func New(frames vmi.FrameMapper, inject Injector) *Engine {
+	e := &Engine{frames: frames, inject: inject}
+	e.armed.Store(&map[vmi.PhysAddr]*Breakpoint{})
+	e.mapped.Store(&map[xen.GFN]*frame{})
+	return e
+}
+
+// Insert places a breakpoint on the instruction at va, as space maps it now.
+// Events must already be served by Handle: the first hit may come before
+// Insert returns. Errors wrap [ErrInstruction] if the instruction cannot be
+// stepped over, [ErrExists] if the address has a breakpoint.
+func (e *Engine) Insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, fmt.Errorf("breakpoint at %v: %w", va, os.ErrClosed)
+	}
+	b, err := e.insert(space, va, h)
+	if err != nil {
+		return nil, fmt.Errorf("breakpoint at %v: %w", va, err)
+	}
+	return b, nil
+}
+
+func (e *Engine) insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
+	phys, err := space.Translate(va)
+	if err != nil {
+		return nil, err
+	}
+	if (*e.armed.Load())[phys] != nil {
+		return nil, ErrExists
+	}
+	b := &Breakpoint{engine: e, addr: va, phys: phys, handler: h}
+	if err := e.original(space, va, &b.insn); err != nil {
+		return nil, err
+	}
+	f, err := e.frame(phys.GFN())
+	if err != nil {
+		return nil, err
+	}
+	// Known before it is executed.
+	armed := maps.Clone(*e.armed.Load())
+	armed[phys] = b
+	e.armed.Store(&armed)
+	f.arm(phys.Offset())
+	return b, nil
+}
+
+// original fills insn with the instruction at va as it is without breakpoints.
+func (e *Engine) original(space vmi.AddressSpace, va vmi.VirtAddr, insn *[16]byte) error {
+	var code [maxInsn]byte
+	n := 0
+	for n < len(code) {
+		at := va + vmi.VirtAddr(n)
+		part := code[n:min(len(code), n+xen.PageSize-int(at%xen.PageSize))]
+		phys, err := space.Translate(at)
+		if err == nil {
+			_, err = space.Read(at, part)
+		}
+		if err != nil {
+			if n > 0 {
+				break // the instruction may end before the next page
+			}
+			return err
+		}
+		if f := (*e.mapped.Load())[phys.GFN()]; f != nil {
+			f.undo(part, phys.Offset())
+		}
+		n += len(part)
+	}
+	length, err := instruction(code[:n])
+	if err != nil {
+		return err
+	}
+	for i := range insn {
+		insn[i] = 0x90
+	}
+	copy(insn[:], code[:length])
+	return nil
+}
+
+func (e *Engine) frame(gfn xen.GFN) (*frame, error) {
+	if f := (*e.mapped.Load())[gfn]; f != nil {
+		return f, nil
+	}
+	f, err := mapFrame(e.frames, gfn)
+	if err != nil {
+		return nil, err
+	}
+	mapped := maps.Clone(*e.mapped.Load())
+	mapped[gfn] = f
+	e.mapped.Store(&mapped)
+	return f, nil
+}
+
+// Addr returns the breakpoint's virtual address.
+func (b *Breakpoint) Addr() vmi.VirtAddr { return b.addr }
+
+// Remove puts the original byte back. Events already on their way are answered
+// so that the vCPU executes the original instruction. It is idempotent.
+func (b *Breakpoint) Remove() {
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	b.engine.remove(b)
+}
+
+func (e *Engine) remove(b *Breakpoint) {
+	if (*e.armed.Load())[b.phys] != b {
+		return
+	}
+	f := (*e.mapped.Load())[b.phys.GFN()]
+	if !f.disarm(b.phys.Offset()) {
+		e.overwritten.Add(1)
+	}
+	armed := maps.Clone(*e.armed.Load())
+	delete(armed, b.phys)
+	e.armed.Store(&armed)
+}
+
+// Handle answers one software breakpoint event; set it as the handler of a
+// [vmi.Loop]. It allocates nothing and issues a hypercall only for an int3 of
+// the guest's own, which it gives back.
+func (e *Engine) Handle(r *xen.Request) xen.Response {
+	phys := vmi.PhysAddr(r.Breakpoint.GFN)<<xen.PageShift | vmi.PhysAddr(r.Regs.RIP%xen.PageSize)
+	if b := (*e.armed.Load())[phys]; b != nil {
+		e.hits.Add(1)
+		resp := b.handler(r)
+		if resp.Action == xen.Continue {
+			resp.Action, resp.Insn = xen.EmulateInsn, b.insn
+		}
+		return resp
+	}
+	if f := (*e.mapped.Load())[r.Breakpoint.GFN]; f != nil && f.bytes[phys.Offset()] != int3 {
+		e.stale.Add(1)
+		return xen.Response{} // executes what is there now
+	}
+	e.foreign.Add(1)
+	// Raised at the vCPU's resume. If Xen has no room for it now, resuming at
+	// the same int3 brings the event again.
+	_ = e.inject.InjectBreakpoint(r.VCPU, uint8(r.Breakpoint.InsnLength))
+	return xen.Response{}
+}
+
+// Stats returns the counts so far.
+func (e *Engine) Stats() Stats {
+	return Stats{
+		Hits: e.hits.Load(), Stale: e.stale.Load(),
+		Foreign: e.foreign.Load(), Overwritten: e.overwritten.Load(),
+	}
+}
+
+// Close puts every original byte back and releases the frames. It is to be
+// called when no event is being handled any more and before the monitor
+// closes, which answers the events that are still waiting: their vCPUs then
+// find the original instruction. It is idempotent.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	for _, b := range *e.armed.Load() {
+		e.remove(b)
+	}
+	var errs []error
+	for _, f := range *e.mapped.Swap(&map[xen.GFN]*frame{}) {
+		errs = append(errs, f.mapping.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,53 @@
+package breakpoint
+
+import (
+	"github.com/govmi/govmi/vmi"
+	"github.com/govmi/govmi/xen"
+)
+
+// frame is a guest frame that holds breakpoints. It stays mapped until the
+// engine closes, so that restoring needs no hypercall that could fail.
+type frame struct {
+	mapping  vmi.Frames
+	bytes    []byte
+	original map[int]byte // by offset, of the breakpoints in place
+}
+
+func mapFrame(frames vmi.FrameMapper, gfn xen.GFN) (*frame, error) {
+	m, err := frames.MapFrames([]xen.GFN{gfn}, true)
+	if err != nil {
+		return nil, err
+	}
+	b, err := m.Frame(0)
+	if err != nil {
+		_ = m.Close() // the frame's own error says more
+		return nil, err
+	}
+	return &frame{mapping: m, bytes: b, original: make(map[int]byte)}, nil
+}
+
+// arm patches the byte at off.
+func (f *frame) arm(off int) {
+	f.original[off] = f.bytes[off]
+	f.bytes[off] = int3
+}
+
+// disarm puts the byte at off back, unless the guest has patched over it: then
+// what is there is the guest's own and newer. It reports which.
+func (f *frame) disarm(off int) (restored bool) {
+	if f.bytes[off] == int3 {
+		f.bytes[off] = f.original[off]
+		restored = true
+	}
+	delete(f.original, off)
+	return restored
+}
+
+// undo rewrites code, read from off on, to what it is without breakpoints.
+func (f *frame) undo(code []byte, off int) {
+	for at, b := range f.original {
+		if i := at - off; i >= 0 && i < len(code) {
+			code[i] = b
+		}
+	}
+}
