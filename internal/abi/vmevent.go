@@ -1,0 +1,122 @@
+package abi
+
+// VM_EVENT_INTERFACE_VERSION of the releases that this module speaks.
+const (
+	VMEventV6 = 6 // 4.14
+	VMEventV7 = 7 // 4.15 to 4.22
+)
+
+// The shared ring page (io/ring.h): four indices, then eight entries.
+const (
+	RingReqProd  = 0
+	RingReqEvent = 4
+	RingRspProd  = 8
+	RingRspEvent = 12
+	RingEntries  = 64
+	RingSlots    = 8
+)
+
+// VMEventSize returns sizeof(vm_event_request_t), which is also the size of a
+// response and the stride of the ring's entries, or 0 if the version is
+// unknown.
+func VMEventSize(version uint32) int {
+	switch version {
+	case VMEventV6:
+		return 384
+	case VMEventV7:
+		return 400
+	}
+	return 0
+}
+
+// VMEventHeader is the part of vm_event_st before the data union, the same
+// from version 4 to 7.
+type VMEventHeader struct {
+	Version   uint32
+	Flags     uint32
+	Reason    uint32
+	VCPUID    uint32
+	Altp2mIdx uint16
+	_         [3]uint16
+	U         [32]byte
+}
+
+// VMEventData is the offset of the data union: registers or emulation data.
+const VMEventData = 56
+
+// Reasons (VM_EVENT_REASON_*).
+const (
+	ReasonWriteCtrlReg       = 4
+	ReasonSoftwareBreakpoint = 6
+)
+
+// Flags (VM_EVENT_FLAG_*).
+const (
+	FlagVCPUPaused      = 1 << 0
+	FlagForeign         = 1 << 1
+	FlagEmulate         = 1 << 2
+	FlagAlternateP2M    = 1 << 7
+	FlagSetRegisters    = 1 << 8
+	FlagSetEmulInsnData = 1 << 9
+)
+
+// EventCtrlReg is struct vm_event_write_ctrlreg.
+type EventCtrlReg struct {
+	Index uint32
+	_     uint32
+	New   uint64
+	Old   uint64
+}
+
+// EventDebug is struct vm_event_debug of versions 6 and 7.
+type EventDebug struct {
+	GFN        uint64
+	PendingDbg uint64
+	InsnLength uint32
+	Type       uint8
+	_          [3]uint8
+}
+
+// RegsHead is the start of struct vm_event_regs_x86, the same in versions 6
+// and 7. RegsTail follows: at once in version 6, after NPTBase and VMTracePos
+// in version 7.
+type RegsHead struct {
+	RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI uint64
+	R8, R9, R10, R11, R12, R13, R14, R15   uint64
+	RFLAGS                                 uint64
+	DR6, DR7                               uint64
+	RIP                                    uint64
+	CR0, CR2, CR3, CR4                     uint64
+	SysenterCS, SysenterESP, SysenterEIP   uint64
+	EFER, STAR, LSTAR                      uint64
+	GDTRBase                               uint64
+}
+
+// RegsTail is the rest of struct vm_event_regs_x86. A segment register's
+// limit (20 bits, in pages if the granularity bit is set) and access rights
+// (12 bits) share a uint32.
+type RegsTail struct {
+	CSBase, SSBase, DSBase, ESBase uint32
+	FSBase, GSBase                 uint64
+	CS, SS, DS, ES, FS, GS         uint32
+	ShadowGS                       uint64
+	GDTRLimit                      uint16
+
+	CSSel, SSSel, DSSel, ESSel, FSSel, GSSel uint16
+
+	_ uint16
+}
+
+// RegsV6 is struct vm_event_regs_x86 of version 6.
+type RegsV6 struct {
+	RegsHead
+	RegsTail
+}
+
+// RegsV7 is struct vm_event_regs_x86 of version 7.
+type RegsV7 struct {
+	RegsHead
+	NPTBase    uint64
+	VMTracePos uint64
+	RegsTail
+}

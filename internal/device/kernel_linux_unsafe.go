@@ -1,0 +1,112 @@
+//go:build linux
+
+package device
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe" // ioctl arguments: this file is the only one that hands them to the kernel
+
+	"golang.org/x/sys/unix"
+)
+
+// Kernel opens the running kernel's devices.
+type Kernel struct{}
+
+var _ Opener = Kernel{}
+
+// Open opens /dev/xen/<kind>; for privcmd also its old place in /proc.
+func (Kernel) Open(k Kind) (File, error) {
+	paths := []string{k.String()}
+	if k == Privcmd {
+		paths = append(paths, "/proc/xen/privcmd")
+	}
+	flags := unix.O_RDWR | unix.O_CLOEXEC
+	if k == Evtchn {
+		flags |= unix.O_NONBLOCK
+	}
+	var first error
+	for _, p := range paths {
+		fd, err := unix.Open(p, flags, 0)
+		if err == nil {
+			return &kernelFile{fd: fd}, nil
+		}
+		if first == nil {
+			first = &fs.PathError{Op: "open", Path: p, Err: err}
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, &fs.PathError{Op: "open", Path: p, Err: err}
+		}
+	}
+	return nil, first
+}
+
+// XenStore connects to xenstored's socket, or to the kernel's device where
+// xenstored runs elsewhere.
+func (Kernel) XenStore() (io.ReadWriteCloser, error) {
+	var errs []error
+	for _, p := range []string{"/run/xenstored/socket", "/var/run/xenstored/socket"} {
+		c, err := net.Dial("unix", p)
+		if err == nil {
+			return c, nil
+		}
+		errs = append(errs, err)
+	}
+	for _, p := range []string{"/dev/xen/xenbus", "/proc/xen/xenbus"} {
+		f, err := os.OpenFile(p, os.O_RDWR, 0)
+		if err == nil {
+			return f, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("connect to xenstored: %w", errors.Join(errs...))
+}
+
+type kernelFile struct{ fd int }
+
+func (f *kernelFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
+	// Never retried: a hypercall may have had its effect when it fails.
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(f.fd), uintptr(req), uintptr(arg))
+	runtime.KeepAlive(arg)
+	if errno != 0 {
+		return int(n), errno
+	}
+	return int(n), nil
+}
+
+func (f *kernelFile) Map(length int, writable bool) ([]byte, error) {
+	prot := unix.PROT_READ
+	if writable {
+		prot |= unix.PROT_WRITE
+	}
+	return unix.Mmap(f.fd, 0, length, prot, unix.MAP_SHARED)
+}
+
+func (f *kernelFile) Unmap(b []byte) error { return unix.Munmap(b) }
+
+func (f *kernelFile) Read(p []byte) (int, error) {
+	for {
+		n, err := unix.Read(f.fd, p)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func (f *kernelFile) Write(p []byte) (int, error) {
+	for {
+		n, err := unix.Write(f.fd, p)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func (f *kernelFile) FD() int      { return f.fd }
+func (f *kernelFile) Close() error { return unix.Close(f.fd) }

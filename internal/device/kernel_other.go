@@ -1,0 +1,16 @@
+//go:build !linux
+
+package device
+
+import "io"
+
+// Kernel has no devices here.
+type Kernel struct{}
+
+var _ Opener = Kernel{}
+
+// Open returns [ErrPlatform].
+func (Kernel) Open(Kind) (File, error) { return nil, ErrPlatform }
+
+// XenStore returns [ErrPlatform].
+func (Kernel) XenStore() (io.ReadWriteCloser, error) { return nil, ErrPlatform }
