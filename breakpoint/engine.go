@@ -61,6 +61,7 @@ type Breakpoint struct {
 	phys    vmi.PhysAddr
 	handler Handler
 	insn    [16]byte // the original instruction, padded with NOPs
+	inPlace bool     // the int3 is; guarded by engine.mu
 }
 
 // New returns an engine without breakpoints. The guest's memory is patched
@@ -109,7 +110,8 @@ func (e *Engine) insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Br
 	armed := maps.Clone(*e.armed.Load())
 	armed[phys] = b
 	e.armed.Store(&armed)
-	f.arm(phys.Offset())
+	f.original[phys.Offset()] = f.bytes[phys.Offset()]
+	b.inPlace = f.arm(phys.Offset())
 	return b, nil
 }
 
@@ -175,13 +177,50 @@ func (e *Engine) remove(b *Breakpoint) {
 	if (*e.armed.Load())[b.phys] != b {
 		return
 	}
-	f := (*e.mapped.Load())[b.phys.GFN()]
-	if !f.disarm(b.phys.Offset()) {
-		e.overwritten.Add(1)
-	}
+	e.disarm(b)
+	delete((*e.mapped.Load())[b.phys.GFN()].original, b.phys.Offset())
 	armed := maps.Clone(*e.armed.Load())
 	delete(armed, b.phys)
 	e.armed.Store(&armed)
+}
+
+// Disarm takes the int3 away but keeps the breakpoint, at the cost of one
+// store; Arm puts it back. A breakpoint that is wanted only at times costs the
+// guest nothing in between. Handlers may call both. Disarm is idempotent.
+func (b *Breakpoint) Disarm() {
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	b.engine.disarm(b)
+}
+
+func (e *Engine) disarm(b *Breakpoint) {
+	if !b.inPlace {
+		return
+	}
+	b.inPlace = false
+	if !(*e.mapped.Load())[b.phys.GFN()].disarm(b.phys.Offset()) {
+		e.overwritten.Add(1)
+	}
+}
+
+// Arm puts the int3 of a disarmed breakpoint back; it is idempotent. It
+// returns an error wrapping [ErrInstruction] if the guest has changed the
+// instruction meanwhile, [os.ErrClosed] if the breakpoint was removed.
+func (b *Breakpoint) Arm() error {
+	e := b.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if (*e.armed.Load())[b.phys] != b {
+		return fmt.Errorf("breakpoint at %v: %w", b.addr, os.ErrClosed)
+	}
+	if b.inPlace {
+		return nil
+	}
+	if !(*e.mapped.Load())[b.phys.GFN()].arm(b.phys.Offset()) {
+		return fmt.Errorf("breakpoint at %v: %w: the guest has changed it", b.addr, ErrInstruction)
+	}
+	b.inPlace = true
+	return nil
 }
 
 // Handle answers one software breakpoint event; set it as the handler of a

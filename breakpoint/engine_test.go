@@ -294,6 +294,58 @@ func TestGuestPatchesOver(t *testing.T) {
 	}
 }
 
+func TestDisarmArm(t *testing.T) {
+	g := newGuest()
+	e := New(g, g)
+	defer e.Close()
+	b, err := e.Insert(g.space(), textVA+0x100, func(*xen.Request) xen.Response { return xen.Response{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Disarm()
+	b.Disarm()
+	if got := g.text()[0x100]; got != 0xf3 {
+		t.Errorf("byte %#x while disarmed, want the original", got)
+	}
+	if err := errors.Join(b.Arm(), b.Arm()); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.text()[0x100]; got != int3 {
+		t.Errorf("byte %#x while armed, want int3", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { b.Disarm(); _ = b.Arm() }); n != 0 {
+		t.Errorf("%v allocations to disarm and arm", n)
+	}
+	b.Disarm()
+	g.text()[0x100] = 0x55
+	if err := b.Arm(); !errors.Is(err, ErrInstruction) {
+		t.Errorf("Arm over the guest's change: %v", err)
+	}
+	b.Remove()
+	if err := b.Arm(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Arm after Remove: %v", err)
+	}
+	if got := g.text()[0x100]; got != 0x55 {
+		t.Errorf("byte %#x at the end, want the guest's 55", got)
+	}
+}
+
+// An event of a breakpoint disarmed meanwhile still counts for its handler.
+func TestHitWhileDisarmed(t *testing.T) {
+	g := newGuest()
+	e := New(g, g)
+	defer e.Close()
+	n := 0
+	b, err := e.Insert(g.space(), textVA+0x100, func(*xen.Request) xen.Response { n++; return xen.Response{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Disarm()
+	if got := e.Handle(hit(b.Addr())).Action; got != xen.EmulateInsn || n != 1 {
+		t.Errorf("action %v after %d calls of the handler", got, n)
+	}
+}
+
 func TestHandlerAnswers(t *testing.T) {
 	g := newGuest()
 	e := New(g, g)

@@ -8,9 +8,11 @@ import (
 // frame is a guest frame that holds breakpoints. It stays mapped until the
 // engine closes, so that restoring needs no hypercall that could fail.
 type frame struct {
-	mapping  vmi.Frames
-	bytes    []byte
-	original map[int]byte // by offset, of the breakpoints in place
+	mapping vmi.Frames
+	bytes   []byte
+	// original holds, by offset, the first bytes of the instructions that have
+	// breakpoints.
+	original map[int]byte
 }
 
 func mapFrame(frames vmi.FrameMapper, gfn xen.GFN) (*frame, error) {
@@ -26,27 +28,30 @@ func mapFrame(frames vmi.FrameMapper, gfn xen.GFN) (*frame, error) {
 	return &frame{mapping: m, bytes: b, original: make(map[int]byte)}, nil
 }
 
-// arm patches the byte at off.
-func (f *frame) arm(off int) {
-	f.original[off] = f.bytes[off]
+// arm patches the byte at off. It fails if the guest has changed the byte
+// since the breakpoint was inserted.
+func (f *frame) arm(off int) bool {
+	if f.bytes[off] != f.original[off] {
+		return false
+	}
 	f.bytes[off] = int3
+	return true
 }
 
 // disarm puts the byte at off back, unless the guest has patched over it: then
-// what is there is the guest's own and newer. It reports which.
-func (f *frame) disarm(off int) (restored bool) {
-	if f.bytes[off] == int3 {
-		f.bytes[off] = f.original[off]
-		restored = true
+// what is there is the guest's own and newer. It reports whether it did.
+func (f *frame) disarm(off int) bool {
+	if f.bytes[off] != int3 {
+		return false
 	}
-	delete(f.original, off)
-	return restored
+	f.bytes[off] = f.original[off]
+	return true
 }
 
 // undo rewrites code, read from off on, to what it is without breakpoints.
 func (f *frame) undo(code []byte, off int) {
 	for at, b := range f.original {
-		if i := at - off; i >= 0 && i < len(code) {
+		if i := at - off; i >= 0 && i < len(code) && code[i] == int3 {
 			code[i] = b
 		}
 	}
