@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/govmi/govmi/internal/lab/cache"
@@ -26,7 +27,8 @@ type Package struct {
 // Fetch returns the packages that specs name, in the version that suite ("bookworm") and its security updates offer, unpacked below cacheDir.
 //
 // A spec is the name of a package, or META>PREFIX for the package that META depends on whose name begins with PREFIX:
-// "linux-image-amd64>linux-image-". Dependencies are not followed otherwise. Only amd64.
+// "linux-image-amd64>linux-image-". A plus sign at the end adds the libraries that a package's programs need: the dependencies whose names
+// begin with lib, and theirs. Other dependencies are not followed. Only amd64.
 func Fetch(ctx context.Context, cacheDir, suite string, specs ...string) (*Tree, error) {
 	s := newSuite(cacheDir, suite)
 	if t, err := s.recorded(specs); t != nil || err != nil {
@@ -71,19 +73,30 @@ func (s *suite) recorded(specs []string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pkgs []Package
+	t := &Tree{Suite: s.name, first: map[string]int{}}
+	index := map[Package]int{}
 	for _, spec := range specs {
-		r, ok := rec[spec]
-		if !ok {
+		rs := rec[spec]
+		if len(rs) == 0 {
 			return nil, nil
 		}
-		p := s.pkg(r)
-		if _, err := os.Stat(p.Dir); err != nil {
-			return nil, nil
+		for i, r := range rs {
+			p := s.pkg(r)
+			if _, err := os.Stat(p.Dir); err != nil {
+				return nil, nil
+			}
+			n, ok := index[p]
+			if !ok {
+				n = len(t.pkgs)
+				index[p] = n
+				t.pkgs = append(t.pkgs, p)
+			}
+			if i == 0 {
+				t.first[spec] = n
+			}
 		}
-		pkgs = append(pkgs, p)
 	}
-	return newTree(s.name, specs, pkgs), nil
+	return t, nil
 }
 
 func (s *suite) fetch(ctx context.Context, specs []string) (*Tree, error) {
@@ -93,15 +106,15 @@ func (s *suite) fetch(ctx context.Context, specs []string) (*Tree, error) {
 	}
 	var missing []release
 	for _, spec := range specs {
-		r, ok := rec[spec]
-		if !ok {
-			if r, err = s.resolve(ctx, spec); err != nil {
+		if len(rec[spec]) == 0 {
+			if rec[spec], err = s.resolve(ctx, spec); err != nil {
 				return nil, err
 			}
-			rec[spec] = r
 		}
-		if _, err := os.Stat(s.pkg(r).Dir); err != nil {
-			missing = append(missing, r)
+		for _, r := range rec[spec] {
+			if _, err := os.Stat(s.pkg(r).Dir); err != nil && !slices.Contains(missing, r) {
+				missing = append(missing, r)
+			}
 		}
 	}
 	if err := s.download(ctx, missing); err != nil {
@@ -113,47 +126,102 @@ func (s *suite) fetch(ctx context.Context, specs []string) (*Tree, error) {
 	return s.recorded(specs)
 }
 
-// resolve asks the lists for the version that a spec stands for.
-func (s *suite) resolve(ctx context.Context, spec string) (release, error) {
+// resolve asks the lists for the versions that a spec stands for; the named package comes first.
+func (s *suite) resolve(ctx context.Context, spec string) ([]release, error) {
+	spec, withLibs := strings.CutSuffix(spec, "+")
 	name, prefix, isMeta := strings.Cut(spec, ">")
 	st, err := s.show(ctx, name)
 	if err != nil {
-		return release{}, err
+		return nil, err
 	}
 	if isMeta {
-		dep := ""
-		for d := range strings.SplitSeq(st["Depends"], ",") {
-			d, _, _ = strings.Cut(strings.TrimSpace(d), " ")
-			if strings.HasPrefix(d, prefix) {
-				dep = d
-				break
-			}
+		deps := dependencies(st[0])
+		i := slices.IndexFunc(deps, func(d string) bool { return strings.HasPrefix(d, prefix) })
+		if i < 0 {
+			return nil, fmt.Errorf("package %s of %s depends on no package %s*", name, s.name, prefix)
 		}
-		if dep == "" {
-			return release{}, fmt.Errorf("package %s of %s depends on no package %s*", name, s.name, prefix)
-		}
-		if st, err = s.show(ctx, dep); err != nil {
-			return release{}, err
+		if st, err = s.show(ctx, deps[i]); err != nil {
+			return nil, err
 		}
 	}
-	r := release{Name: st["Package"], Version: st["Version"], SHA256: st["SHA256"]}
-	if r.Name == "" || r.Version == "" || r.SHA256 == "" {
-		return release{}, fmt.Errorf("package %s of %s: incomplete entry in the archive's index", name, s.name)
+	sts := []stanza{st[0]}
+	if withLibs {
+		libs, err := s.libraries(ctx, st[0])
+		if err != nil {
+			return nil, err
+		}
+		sts = append(sts, libs...)
 	}
-	return r, nil
+	var rs []release
+	for _, st := range sts {
+		r := release{Name: st["Package"], Version: st["Version"], SHA256: st["SHA256"]}
+		if r.Name == "" || r.Version == "" || r.SHA256 == "" {
+			return nil, fmt.Errorf("package %s of %s: incomplete entry in the archive's index", name, s.name)
+		}
+		rs = append(rs, r)
+	}
+	return rs, nil
 }
 
-func (s *suite) show(ctx context.Context, name string) (stanza, error) {
-	out, err := s.apt(ctx, "", "apt-cache", "show", "--no-all-versions", name)
-	if err != nil {
-		return nil, fmt.Errorf("no package %s in %s: %w", name, s.name, err)
+// libraries returns the library packages that a package needs, directly or through libraries.
+func (s *suite) libraries(ctx context.Context, root stanza) ([]stanza, error) {
+	var all []stanza
+	seen := map[string]bool{root["Package"]: true}
+	for level := []stanza{root}; len(level) > 0; {
+		var names []string
+		for _, st := range level {
+			for _, d := range dependencies(st) {
+				if strings.HasPrefix(d, "lib") && !seen[d] {
+					seen[d] = true
+					names = append(names, d)
+				}
+			}
+		}
+		if len(names) == 0 {
+			break
+		}
+		var err error
+		if level, err = s.show(ctx, names...); err != nil {
+			return nil, err
+		}
+		all = append(all, level...)
 	}
-	for _, st := range parseStanzas(out) {
-		if st["Package"] == name {
-			return st, nil
+	return all, nil
+}
+
+// dependencies returns the names in a package's Pre-Depends and Depends; of alternatives the first.
+func dependencies(st stanza) []string {
+	var names []string
+	for d := range strings.SplitSeq(st["Pre-Depends"]+","+st["Depends"], ",") {
+		d, _, _ = strings.Cut(d, "|")
+		d, _, _ = strings.Cut(strings.TrimSpace(d), " ")
+		d, _, _ = strings.Cut(d, ":")
+		if d != "" {
+			names = append(names, d)
 		}
 	}
-	return nil, fmt.Errorf("no package %s in %s", name, s.name)
+	return names
+}
+
+// show returns the entries of packages in the order of names.
+func (s *suite) show(ctx context.Context, names ...string) ([]stanza, error) {
+	out, err := s.apt(ctx, "", "apt-cache", append([]string{"show", "--no-all-versions"}, names...)...)
+	if err != nil {
+		return nil, fmt.Errorf("package %s in %s: %w", strings.Join(names, " "), s.name, err)
+	}
+	byName := map[string]stanza{}
+	for _, st := range parseStanzas(out) {
+		byName[st["Package"]] = st
+	}
+	var sts []stanza
+	for _, name := range names {
+		st, ok := byName[name]
+		if !ok {
+			return nil, fmt.Errorf("no package %s in %s", name, s.name)
+		}
+		sts = append(sts, st)
+	}
+	return sts, nil
 }
 
 // download gets and unpacks the releases; apt checks the files against the signed index.

@@ -18,18 +18,25 @@ func TestFetchFromCache(t *testing.T) {
 	if strings.Contains(s.pkg(r).Dir, ":") {
 		t.Errorf("%s holds a colon, which LD_LIBRARY_PATH cannot", s.pkg(r).Dir)
 	}
-	if err := s.writeRecord(map[string]release{"meta>p": r}); err != nil {
+	lib := release{Name: "lib", Version: "1", SHA256: "01"}
+	if err := os.MkdirAll(s.pkg(lib).Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.writeRecord(map[string][]release{"meta>p+": {r, lib}, "lib": {lib}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", t.TempDir())
-	tree, err := Fetch(t.Context(), dir, "suite", "meta>p")
+	tree, err := Fetch(t.Context(), dir, "suite", "lib", "meta>p+")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, ok := tree.Package("meta>p"); !ok || p.Version != "1:2" {
+	if p, ok := tree.Package("meta>p+"); !ok || p.Version != "1:2" {
 		t.Errorf("Package = %+v, %v", p, ok)
 	}
-	if _, err := Fetch(t.Context(), dir, "suite", "meta>p", "other"); err == nil {
+	if got := len(tree.Packages()); got != 2 {
+		t.Errorf("%d packages, want 2: the library counts once", got)
+	}
+	if _, err := Fetch(t.Context(), dir, "suite", "meta>p+", "other"); err == nil {
 		t.Error("a package that is not in the cache was fetched without apt")
 	}
 }

@@ -36,11 +36,11 @@ func (s *suite) pkg(r release) Package {
 	return Package{Name: r.Name, Version: r.Version, SHA256: r.SHA256, Dir: filepath.Join(s.dir, "pkg", dir)}
 }
 
-func (s *suite) recordPath() string { return filepath.Join(s.dir, "resolved.json") }
+func (s *suite) recordPath() string { return filepath.Join(s.dir, "versions.json") }
 
-// readRecord returns the releases that specs were resolved to; empty if there is no record.
-func (s *suite) readRecord() (map[string]release, error) {
-	rec := map[string]release{}
+// readRecord returns what each spec was resolved to; empty if there is no record.
+func (s *suite) readRecord() (map[string][]release, error) {
+	rec := map[string][]release{}
 	b, err := os.ReadFile(s.recordPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return rec, nil
@@ -54,7 +54,7 @@ func (s *suite) readRecord() (map[string]release, error) {
 	return rec, nil
 }
 
-func (s *suite) writeRecord(rec map[string]release) error {
+func (s *suite) writeRecord(rec map[string][]release) error {
 	b, err := json.MarshalIndent(rec, "", "\t")
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func Source(ctx context.Context, cacheDir, suiteName, name, version string, suff
 	if err != nil {
 		return nil, err
 	}
-	rec[spec] = release{Name: sp.Name, Version: sp.Version}
+	rec[spec] = []release{{Name: sp.Name, Version: sp.Version}}
 	if err := s.writeRecord(rec); err != nil {
 		return nil, err
 	}
@@ -98,10 +98,10 @@ func (s *suite) recordedSource(spec string, suffixes []string) (*SourcePackage, 
 	if err != nil {
 		return nil, err
 	}
-	r, ok := rec[spec]
-	if !ok {
+	if len(rec[spec]) != 1 {
 		return nil, nil
 	}
+	r := rec[spec][0]
 	sp := &SourcePackage{Name: r.Name, Version: r.Version, files: map[string]string{}}
 	sp.Dir = s.sourceDir(sp)
 	des, err := os.ReadDir(sp.Dir)

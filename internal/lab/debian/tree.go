@@ -16,21 +16,26 @@ import (
 type Tree struct {
 	Suite string
 
-	specs []string
 	pkgs  []Package
+	first map[string]int // spec to index in pkgs
 }
 
-func newTree(suite string, specs []string, pkgs []Package) *Tree {
-	return &Tree{Suite: suite, specs: slices.Clone(specs), pkgs: pkgs}
-}
-
-// Packages returns the packages in the order in which they were asked for.
+// Packages returns the packages in the order in which they were asked for, each once.
 func (t *Tree) Packages() []Package { return slices.Clone(t.pkgs) }
 
-// Package returns the package that the given spec of [Fetch] stands for.
+// Dirs returns the roots of the packages, in the same order.
+func (t *Tree) Dirs() []string {
+	var dirs []string
+	for _, p := range t.pkgs {
+		dirs = append(dirs, p.Dir)
+	}
+	return dirs
+}
+
+// Package returns the package that the given spec of [Fetch] names.
 func (t *Tree) Package(spec string) (Package, bool) {
-	i := slices.Index(t.specs, spec)
-	if i < 0 {
+	i, ok := t.first[spec]
+	if !ok {
 		return Package{}, false
 	}
 	return t.pkgs[i], true

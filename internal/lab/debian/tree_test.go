@@ -41,10 +41,10 @@ func testTree(t *testing.T) *Tree {
 	link("../lib/tool", "new/usr/share/tool")
 	link("loop", "new/usr/share/loop")
 	link("/nowhere", "new/usr/share/dangling")
-	return newTree("suite", []string{"old", "new>x"}, []Package{
+	return &Tree{Suite: "suite", first: map[string]int{"old": 0, "new>x": 1}, pkgs: []Package{
 		{Name: "old", Version: "1", Dir: filepath.Join(dir, "old")},
 		{Name: "new", Version: "2", Dir: filepath.Join(dir, "new")},
-	})
+	}}
 }
 
 func TestTreePath(t *testing.T) {
@@ -108,6 +108,13 @@ func TestParseStanzas(t *testing.T) {
 		{"Package": "b", "SHA256": "ff"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestDependencies(t *testing.T) {
+	got := dependencies(stanza{"Pre-Depends": "libc6 (>= 2.36)", "Depends": "libx1:any (= 1:2), python3:any | python, xl"})
+	if d := cmp.Diff([]string{"libc6", "libx1", "python3", "xl"}, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
