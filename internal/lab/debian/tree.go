@@ -1,11 +1,13 @@
 package debian
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -152,8 +154,21 @@ func (t *Tree) Glob(pattern string) ([]string, error) {
 	return all, nil
 }
 
-// LibraryPath returns the value of LD_LIBRARY_PATH with which programs of the tree run on this machine.
-func (t *Tree) LibraryPath() string {
+// Command returns a command that runs the tree's program name ("/usr/bin/xorriso") on this machine, with the dynamic linker and the libraries
+// of the tree (packages fetched with a plus sign) and none of the machine's.
+func (t *Tree) Command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
+	prog, err := t.Path(name)
+	if err != nil {
+		return nil, err
+	}
+	linker, err := t.Path("/lib64/ld-linux-x86-64.so.2")
+	if err != nil {
+		return nil, err
+	}
+	return exec.CommandContext(ctx, linker, append([]string{"--library-path", t.libraryPath(), prog}, args...)...), nil
+}
+
+func (t *Tree) libraryPath() string {
 	var dirs []string
 	for _, p := range t.pkgs {
 		for _, d := range []string{"lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"} {

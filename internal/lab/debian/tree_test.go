@@ -96,8 +96,8 @@ func TestTreePackage(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("Glob (-want +got):\n%s", d)
 	}
-	if want := filepath.Join(tree.pkgs[0].Dir, "lib/x86_64-linux-gnu"); tree.LibraryPath() != want {
-		t.Errorf("LibraryPath = %q, want %q", tree.LibraryPath(), want)
+	if want := filepath.Join(tree.pkgs[0].Dir, "lib/x86_64-linux-gnu"); tree.libraryPath() != want {
+		t.Errorf("library path = %q, want %q", tree.libraryPath(), want)
 	}
 }
 
