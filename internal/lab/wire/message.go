@@ -31,6 +31,9 @@ type Run struct {
 	// TTY runs the job on a pseudo terminal: output is Live on descriptor 1
 	// and not captured, input comes from Stdin frames.
 	TTY bool `json:"tty,omitempty"`
+	// Stdin gives the job a pipe that Stdin frames feed; otherwise (and
+	// without TTY) its standard input is empty.
+	Stdin bool `json:"stdin,omitempty"`
 	// Rows and Cols are the terminal's first size.
 	Rows uint16 `json:"rows,omitempty"`
 	Cols uint16 `json:"cols,omitempty"`

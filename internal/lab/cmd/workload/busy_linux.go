@@ -1,0 +1,59 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// busy prints "busy ready pid=P" and, after SIGTERM or SIGINT, one line
+// "busy kind=K n=N pid=P" for each kind and "busy end pid=P rounds=R".
+func busy(args []string) error {
+	fs := flag.NewFlagSet("busy", flag.ContinueOnError)
+	names := fs.String("kinds", "getuid,newfstatat,lseek,write", "the calls of a round, of "+kindNames())
+	spin := fs.Int("spin", 2000, "loop iterations of plain CPU work in a round")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	list := strings.Split(*names, ",")
+	loop := make([]func() error, len(list))
+	for i, name := range list {
+		k, err := findKind(name)
+		if err != nil {
+			return err
+		}
+		if loop[i], err = k(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	var stop atomic.Bool
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	go func() { <-signals; stop.Store(true) }()
+	runtime.LockOSThread()
+	fmt.Printf("busy ready pid=%d\n", os.Getpid())
+	rounds := 0
+	sum := uint64(1)
+	for !stop.Load() {
+		for i, call := range loop {
+			if err := call(); err != nil {
+				return fmt.Errorf("%s: %w", list[i], err)
+			}
+		}
+		for range *spin {
+			sum = sum*6364136223846793005 + 1442695040888963407
+		}
+		rounds++
+	}
+	for _, name := range list {
+		fmt.Printf("busy kind=%s n=%d pid=%d\n", name, rounds, os.Getpid())
+	}
+	fmt.Printf("busy end pid=%d rounds=%d sum=%x\n", os.Getpid(), rounds, sum)
+	return nil
+}

@@ -1,0 +1,46 @@
+// Command workload runs inside the lab's guests. It does things that a monitor
+// can count, by raw system calls on locked threads so that the Go runtime adds
+// none of the counted kind, and prints what it did: the tests' oracle.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+type command struct {
+	name, help string
+	run        func(args []string) error
+}
+
+func commands() []command {
+	return []command{
+		{"calls", "make exactly -n system calls of one kind", calls},
+		{"busy", "make other system calls and burn CPU until SIGTERM, then print the counts", busy},
+		{"cr3switch", "two processes hand a byte to each other over pipes", cr3switch},
+		{"kallsyms", "print the kernel's symbols, hashed or compressed", kallsyms},
+		{"textsum", "print a digest of the kernel's text, read from /proc/kcore", textsum},
+		{"ps", "print pid, parent, thread count and comm of all processes", ps},
+	}
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "workload:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) > 0 {
+		for _, c := range commands() {
+			if c.name == args[0] {
+				return c.run(args[1:])
+			}
+		}
+	}
+	for _, c := range commands() {
+		fmt.Fprintf(os.Stderr, "  workload %-10s %s\n", c.name, c.help)
+	}
+	return fmt.Errorf("no such command: %q", args)
+}

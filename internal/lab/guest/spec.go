@@ -1,0 +1,93 @@
+// Package guest describes and runs the lab's guests. The specification and the
+// toolstack configuration made from it are plain data and work anywhere;
+// starting a guest works in the lab's dom0.
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Defaults of a [Spec].
+const (
+	DefaultKernel    = "bookworm"
+	DefaultMemoryMiB = 192
+)
+
+// Spec describes a PVH Linux guest. The zero value, with a name, is good.
+type Spec struct {
+	// Name is the domain's name: letters, digits, '-' and '_'.
+	Name string
+	// Kernel names one of the kit's kernels; empty is [DefaultKernel].
+	Kernel string
+	// MemoryMiB is the guest's memory, 0 for [DefaultMemoryMiB].
+	MemoryMiB int
+	// VCPUs is their number, 0 for one.
+	VCPUs int
+	// CPUs are the host CPUs that it may run on, in xl's syntax; empty for all.
+	CPUs string
+	// KASLR has the kernel choose its address at random.
+	KASLR bool
+	// AltP2M lets dom0 give the guest alternate memory views.
+	AltP2M bool
+	// Cmdline is added to the kernel's command line.
+	Cmdline string
+	// Run are shell commands that the guest runs in the background once it is
+	// ready.
+	Run []string
+}
+
+// ErrSpec reports a specification that makes no guest.
+var ErrSpec = errors.New("guest: bad specification")
+
+var goodName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,60}$`)
+
+func (s Spec) withDefaults() Spec {
+	if s.Kernel == "" {
+		s.Kernel = DefaultKernel
+	}
+	if s.MemoryMiB == 0 {
+		s.MemoryMiB = DefaultMemoryMiB
+	}
+	if s.VCPUs == 0 {
+		s.VCPUs = 1
+	}
+	return s
+}
+
+// Validate returns an error that wraps [ErrSpec] and names the field at fault.
+func (s Spec) Validate() error {
+	s = s.withDefaults()
+	switch {
+	case !goodName.MatchString(s.Name):
+		return fmt.Errorf("%w: name %q", ErrSpec, s.Name)
+	case !goodName.MatchString(s.Kernel):
+		return fmt.Errorf("%w: kernel %q", ErrSpec, s.Kernel)
+	case s.MemoryMiB < 64 || s.MemoryMiB > 4096:
+		return fmt.Errorf("%w: %d MiB of memory", ErrSpec, s.MemoryMiB)
+	case s.VCPUs < 1 || s.VCPUs > 16:
+		return fmt.Errorf("%w: %d vCPUs", ErrSpec, s.VCPUs)
+	case strings.ContainsAny(s.Cmdline, "\"\\\n"):
+		return fmt.Errorf("%w: kernel command line %q", ErrSpec, s.Cmdline)
+	case strings.ContainsAny(s.CPUs, "\"\\\n"):
+		return fmt.Errorf("%w: CPUs %q", ErrSpec, s.CPUs)
+	case len(s.kernelArgs()) > CmdlineRoom:
+		return fmt.Errorf("%w: kernel command line of more than %d bytes", ErrSpec, CmdlineRoom)
+	}
+	return nil
+}
+
+// kernelArgs is the guest kernel's whole command line. Its messages below
+// warnings are left out, because every byte costs time under an emulator.
+func (s Spec) kernelArgs() string {
+	args := "console=hvc0 loglevel=5 panic=0"
+	if !s.KASLR {
+		args += " nokaslr"
+	}
+	if s.Cmdline != "" {
+		args += " " + s.Cmdline
+	}
+	return args
+}

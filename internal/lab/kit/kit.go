@@ -1,0 +1,122 @@
+package kit
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/govmi/govmi/internal/lab/guest"
+	"github.com/govmi/govmi/internal/lab/image"
+)
+
+// Packages lists the Debian packages that [Config.Tools] is made from, without
+// their dependencies; a kernel's is linux-image-RELEASE.
+func Packages() []string {
+	return []string{"busybox-static", "bash", "grub-xen-bin", "grub-common"}
+}
+
+// Kernel is one guest kernel of the kit.
+type Kernel struct {
+	// Name is what [guest.Spec] calls it.
+	Name string
+	// Tree holds its package, Release is its release, as in /boot/vmlinuz-*.
+	Tree    image.Tree
+	Release string
+	// DirectOnly leaves out the variant with a random address.
+	DirectOnly bool
+}
+
+// Config says what the kit holds.
+type Config struct {
+	Initrd  InitrdConfig
+	Kernels []Kernel
+	// Tools holds the packages of [Packages] with their dependencies.
+	Tools image.Tree
+	// Programs are static binaries for dom0, by their path in the kit: what is
+	// in bin/ is found in dom0's PATH.
+	Programs map[string]string
+}
+
+// Write writes the kit as a tar.
+func Write(ctx context.Context, w io.Writer, cfg Config) (err error) {
+	dir, err := os.MkdirTemp("", "govmi-kit-")
+	if err != nil {
+		return fmt.Errorf("kit: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	initrd := filepath.Join(dir, "initrd.img")
+	if err := writeFile(initrd, func(w io.Writer) error { return WriteInitrd(w, cfg.Initrd) }); err != nil {
+		return err
+	}
+	files := maps.Clone(cfg.Programs)
+	if files == nil {
+		files = map[string]string{}
+	}
+	files[guest.Initrd] = initrd
+	for _, k := range cfg.Kernels {
+		vmlinuz, err := k.Tree.Find("/boot/vmlinuz-" + k.Release)
+		if err != nil {
+			return err
+		}
+		files[guest.KernelFile(k.Name)] = vmlinuz
+		if k.DirectOnly {
+			continue
+		}
+		kaslr := filepath.Join(dir, k.Name+"-kaslr.bin")
+		if err := BuildKASLR(ctx, cfg.Tools, vmlinuz, initrd, kaslr); err != nil {
+			return err
+		}
+		files[guest.KASLRFile(k.Name)] = kaslr
+	}
+	return writeTar(w, files)
+}
+
+func writeFile(name string, write func(io.Writer) error) (err error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("kit: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return write(f)
+}
+
+func writeTar(w io.Writer, files map[string]string) error {
+	tw := tar.NewWriter(w)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if path.IsAbs(name) {
+			return fmt.Errorf("kit: %s is not relative", name)
+		}
+		if err := writeMember(tw, name, files[name]); err != nil {
+			return fmt.Errorf("kit: %s: %w", name, err)
+		}
+	}
+	if err := tw.Close(); err != nil {
+		return fmt.Errorf("kit: %w", err)
+	}
+	return nil
+}
+
+func writeMember(tw *tar.Writer, name, source string) (err error) {
+	f, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	h := &tar.Header{Name: name, Mode: 0o755, Size: fi.Size(), Format: tar.FormatPAX}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = io.Copy(tw, f)
+	return err
+}
