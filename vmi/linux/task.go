@@ -1,14 +1,11 @@
 package linux
 
 import (
-	"errors"
-	"iter"
+	"fmt"
 
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/xen"
 )
-
-var errTODO = errors.New("not implemented")
 
 // Comm is a task's name as the kernel keeps it, padded with NUL bytes.
 type Comm [16]byte
@@ -22,8 +19,14 @@ func (c Comm) String() string {
 	return string(c[:])
 }
 
-// Is reports whether the name is s. It does not allocate.
-func (c Comm) Is(s string) bool { return len(s) < len(c) && string(c[:len(s)]) == s && c[len(s)] == 0 }
+// Is reports whether the name is s. As in the kernel, 15 bytes of s count. It
+// does not allocate.
+func (c Comm) Is(s string) bool {
+	if len(s) > len(c)-1 {
+		s = s[:len(c)-1]
+	}
+	return string(c[:len(s)]) == s && c[len(s)] == 0
+}
 
 // Task is a thread of the guest: the address of its task_struct. It is a
 // value; it does not keep the guest's task alive.
@@ -32,43 +35,121 @@ type Task struct {
 	k    *Kernel
 }
 
-// CurrentTask returns the task that the vCPU with registers r executes. It
-// does not allocate.
-func (k *Kernel) CurrentTask(r *xen.Registers) (Task, error) { return Task{}, errTODO }
+// taskFields are the members that tasks are read by.
+type taskFields struct {
+	init vmi.VirtAddr // init_task
+
+	pid, tgid, comm, mm, tasks, threadNode, signal, groupLeader Field
+	threadHead                                                  Field // signal_struct
+	pgd                                                         Field // mm_struct
+	next                                                        Field // list_head
+}
+
+func (f *taskFields) resolve(k *Kernel) error {
+	var err error
+	if f.init, err = k.syms.Lookup("init_task"); err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		path string
+		to   *Field
+		size uint32 // 0: any
+	}{
+		{"task_struct.pid", &f.pid, 4},
+		{"task_struct.tgid", &f.tgid, 4},
+		{"task_struct.comm", &f.comm, 16},
+		{"task_struct.mm", &f.mm, 8},
+		{"task_struct.tasks", &f.tasks, 0},
+		{"task_struct.thread_node", &f.threadNode, 0},
+		{"task_struct.signal", &f.signal, 8},
+		{"task_struct.group_leader", &f.groupLeader, 8},
+		{"signal_struct.thread_head", &f.threadHead, 0},
+		{"mm_struct.pgd", &f.pgd, 8},
+		{"list_head.next", &f.next, 8},
+	} {
+		if *m.to, err = k.Field(m.path); err != nil {
+			return err
+		}
+		if m.size != 0 && m.to.Size != m.size {
+			return fmt.Errorf("%w: %s has %d bytes", ErrCorrupt, m.path, m.to.Size)
+		}
+	}
+	return nil
+}
+
+// newTask checks that a pointer can be one to a task.
+func (k *Kernel) newTask(addr vmi.VirtAddr) (Task, error) {
+	if addr < kernelHalf || addr%8 != 0 {
+		return Task{}, fmt.Errorf("%w: task at %v", ErrCorrupt, addr)
+	}
+	return Task{addr, k}, nil
+}
+
+// CurrentTask returns the task that the vCPU with registers r executes. The
+// error is [ErrNotInKernel] if neither GS base is the kernel's. It does not
+// allocate.
+func (k *Kernel) CurrentTask(r *xen.Registers) (Task, error) {
+	base, err := k.percpu.base(r, k.entry)
+	if err != nil {
+		return Task{}, err
+	}
+	addr, err := k.as.Uint64(base + k.percpu.current)
+	if err != nil {
+		return Task{}, err
+	}
+	return k.newTask(vmi.VirtAddr(addr))
+}
 
 // PID returns the thread's id, which strace and gettid call tid.
-func (t Task) PID() (int32, error) { return 0, errTODO }
+func (t Task) PID() (int32, error) {
+	v, err := t.k.task.pid.Uint(t.k.as, t.Addr)
+	return int32(v), err
+}
 
 // TGID returns the id of the thread's process, which getpid returns.
-func (t Task) TGID() (int32, error) { return 0, errTODO }
+func (t Task) TGID() (int32, error) {
+	v, err := t.k.task.tgid.Uint(t.k.as, t.Addr)
+	return int32(v), err
+}
 
 // Comm returns the thread's name. It does not allocate.
-func (t Task) Comm() (Comm, error) { return Comm{}, errTODO }
+func (t Task) Comm() (Comm, error) {
+	var c Comm
+	_, err := t.k.as.Read(t.Addr+vmi.VirtAddr(t.k.task.comm.Offset), c[:])
+	return c, err
+}
 
 // Root returns the root of the task's page tables, without PCID: under KPTI
-// that of the kernel half (see [Kernel.KPTI]). The error is [ErrNoMM] for a
-// kernel thread.
-func (t Task) Root() (vmi.CR3, error) { return 0, errTODO }
+// that of the kernel half (see [Kernel.KPTI]), which maps the process's memory
+// too. The error is [ErrNoMM] for a kernel thread and for a task that has
+// exited.
+func (t Task) Root() (vmi.CR3, error) {
+	mm, err := t.k.task.mm.Pointer(t.k.as, t.Addr)
+	if err != nil {
+		return 0, err
+	}
+	if mm == 0 {
+		return 0, ErrNoMM
+	}
+	pgd, err := t.k.task.pgd.Pointer(t.k.as, mm)
+	if err != nil {
+		return 0, err
+	}
+	pa, err := t.k.as.Translate(pgd)
+	if err != nil {
+		return 0, fmt.Errorf("page tables of the task at %v: %w", t.Addr, err)
+	}
+	if pa.Offset() != 0 {
+		return 0, fmt.Errorf("%w: page tables of the task at %v", ErrCorrupt, t.Addr)
+	}
+	return vmi.CR3(pa), nil
+}
 
 // GroupLeader returns the main thread of the task's process.
-func (t Task) GroupLeader() (Task, error) { return Task{}, errTODO }
-
-// KPTI reports whether the kernel runs user code on page tables of their own.
-// Their root is the kernel half's with bit 12 set.
-func (k *Kernel) KPTI() bool { return false }
-
-// Tasks yields the processes, each by its main thread, without the idle task.
-func (k *Kernel) Tasks() iter.Seq2[Task, error] { return func(func(Task, error) bool) {} }
-
-// Threads yields all threads of all processes.
-func (k *Kernel) Threads() iter.Seq2[Task, error] { return func(func(Task, error) bool) {} }
-
-// ThreadsOf yields the threads of t's process.
-func (k *Kernel) ThreadsOf(t Task) iter.Seq2[Task, error] { return func(func(Task, error) bool) {} }
-
-// TaskByPID returns the thread with id pid, or [ErrNoTask].
-func (k *Kernel) TaskByPID(pid int32) (Task, error) { return Task{}, errTODO }
-
-// TasksByComm returns the processes whose main thread has the name, or
-// [ErrNoTask] if there is none. As in the kernel, 15 bytes of it count.
-func (k *Kernel) TasksByComm(name string) ([]Task, error) { return nil, errTODO }
+func (t Task) GroupLeader() (Task, error) {
+	addr, err := t.k.task.groupLeader.Pointer(t.k.as, t.Addr)
+	if err != nil {
+		return Task{}, err
+	}
+	return t.k.newTask(addr)
+}

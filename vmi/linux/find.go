@@ -1,0 +1,218 @@
+package linux
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/govmi/govmi/vmi"
+	"github.com/govmi/govmi/xen"
+)
+
+// The kernel's image lies in these addresses, KASLR or not
+// (Documentation/arch/x86/x86_64/mm.rst of the kernel's source).
+const (
+	imageStart vmi.VirtAddr = 0xffffffff80000000
+	imageEnd   vmi.VirtAddr = 0xffffffffc0000000
+)
+
+const (
+	eferLMA = 1 << 10
+	cr4LA57 = 1 << 12
+
+	scanChunk = 1 << 20
+	// The tables before and behind the token table: names, markers and offsets
+	// of 150,000 symbols take 3 MiB.
+	tablesBefore = 16 << 20
+	tablesAfter  = 8 << 20
+	// maxCandidates bounds the work on memory that imitates token tables.
+	maxCandidates = 32
+)
+
+// region is a range of mapped addresses.
+type region struct {
+	start, end vmi.VirtAddr
+}
+
+// findEntry returns the system call entry point and an address space that
+// maps the kernel's image there.
+func findEntry(mem *vmi.Memory, regs []xen.Registers) (vmi.VirtAddr, vmi.AddressSpace, error) {
+	var none vmi.AddressSpace
+	var entry vmi.VirtAddr
+	for i := range regs {
+		if regs[i].LSTAR != 0 {
+			entry = vmi.VirtAddr(regs[i].LSTAR)
+			break
+		}
+	}
+	if entry == 0 {
+		return 0, none, ErrBooting
+	}
+	if entry < imageStart || entry >= imageEnd {
+		return 0, none, fmt.Errorf("%w: its system call entry point is %v", ErrNotLinux, entry)
+	}
+	// Under KPTI a root with bit 12 set maps hardly more than the entry code,
+	// and the root without it the whole kernel. Without KPTI a root with bit 12
+	// set is as good as another. So take what maps most.
+	var best vmi.AddressSpace
+	var most uint64
+	var firstErr error
+	for i := range regs {
+		r := &regs[i]
+		if r.CR3 == 0 || r.EFER&eferLMA == 0 {
+			continue
+		}
+		roots := []vmi.CR3{vmi.CR3(r.CR3), vmi.CR3(r.CR3 &^ 0x1000)}
+		for _, root := range roots {
+			s := mem.AddressSpace(root)
+			if r.CR4&cr4LA57 != 0 {
+				s = mem.AddressSpace5(root)
+			}
+			if _, err := s.Translate(entry); err != nil {
+				if firstErr == nil {
+					firstErr = err
+				}
+				continue
+			}
+			if n := mappedBytes(s); n > most {
+				best, most = s, n
+			}
+		}
+	}
+	if most == 0 {
+		if firstErr == nil {
+			return 0, none, fmt.Errorf("%w: no vCPU is in long mode", ErrNotLinux)
+		}
+		return 0, none, fmt.Errorf("%w: its system call entry point cannot be read: %w", ErrNotLinux, firstErr)
+	}
+	return entry, best, nil
+}
+
+func mappedBytes(s vmi.AddressSpace) uint64 {
+	var n uint64
+	for m, err := range s.Mappings(imageStart, imageEnd) {
+		if err == nil {
+			n += m.Size
+		}
+	}
+	return n
+}
+
+// imageRegions returns the mapped ranges of the kernel's image. If data is
+// set, only ranges that are not executable, which is where the symbol table
+// is once the kernel has set its final permissions.
+func imageRegions(s vmi.AddressSpace, data bool) []region {
+	var rs []region
+	for m, err := range s.Mappings(imageStart, imageEnd) {
+		if err != nil || data && !m.NoExec {
+			continue
+		}
+		end := m.Virt + vmi.VirtAddr(m.Size)
+		if n := len(rs); n > 0 && rs[n-1].end == m.Virt {
+			rs[n-1].end = end
+			continue
+		}
+		rs = append(rs, region{m.Virt, end})
+	}
+	return rs
+}
+
+// findSymbols searches the kernel's image for its symbol table.
+func findSymbols(s vmi.AddressSpace, entry vmi.VirtAddr) (*Symbols, error) {
+	var reason error
+	candidates := 0
+	for _, data := range []bool{true, false} {
+		for _, r := range imageRegions(s, data) {
+			for at := range findDigits(s, r) {
+				if candidates++; candidates > maxCandidates {
+					return nil, fmt.Errorf("%w: too many look-alikes", ErrNoKallsyms)
+				}
+				syms, err := symbolsAround(s, r, at, entry)
+				if err == nil {
+					return syms, nil
+				}
+				if !errors.Is(err, errNoTokenTable) {
+					reason = err
+				}
+			}
+		}
+	}
+	if reason != nil {
+		return nil, fmt.Errorf("%w: found a table, but %w", ErrNoKallsyms, reason)
+	}
+	return nil, ErrNoKallsyms
+}
+
+// findDigits yields the addresses in r of the sequence that every token table
+// contains.
+func findDigits(s vmi.AddressSpace, r region) func(yield func(vmi.VirtAddr) bool) {
+	return func(yield func(vmi.VirtAddr) bool) {
+		overlap := len(digitTokens) - 1
+		buf := make([]byte, overlap+scanChunk)
+		kept := 0 // bytes of the chunk before
+		for at := r.start; at < r.end; {
+			size := int(min(r.end-at, scanChunk))
+			got, err := s.Read(at, buf[kept:kept+size])
+			b, origin := buf[:kept+got], at-vmi.VirtAddr(kept)
+			for off := 0; ; {
+				i := bytes.Index(b[off:], digitTokens)
+				if i < 0 {
+					break
+				}
+				if !yield(origin + vmi.VirtAddr(off+i)) {
+					return
+				}
+				off += i + 1
+			}
+			if err != nil {
+				// A page that cannot be read: go on behind it.
+				at = (at + vmi.VirtAddr(got) + xen.PageSize) &^ (xen.PageSize - 1)
+				kept = 0
+				continue
+			}
+			at += vmi.VirtAddr(got)
+			kept = copy(buf, b[max(0, len(b)-overlap):])
+		}
+	}
+}
+
+// symbolsAround decodes the symbol table whose token table has its digits at
+// address at in region r.
+func symbolsAround(s vmi.AddressSpace, r region, at, entry vmi.VirtAddr) (*Symbols, error) {
+	// Most look-alikes fail here, on little memory.
+	near := around(r, at, 64<<10, 64<<10)
+	if _, _, err := readTokenTable(s, near, at); err != nil {
+		return nil, err
+	}
+	wide := around(r, at, tablesBefore, tablesAfter)
+	buf, tt, err := readTokenTable(s, wide, at)
+	if err != nil {
+		return nil, err
+	}
+	return decodeKallsyms(buf, tt, wide.start, entry)
+}
+
+// around returns the part of r from before below at to after above it, from an
+// aligned address on.
+func around(r region, at, before, after vmi.VirtAddr) region {
+	p := r
+	if at-r.start > before {
+		p.start = (at - before) &^ 7
+	}
+	if r.end-at > after {
+		p.end = at + after
+	}
+	return p
+}
+
+// readTokenTable reads the part of r around at that can be read, and the token
+// table in it.
+func readTokenTable(s vmi.AddressSpace, r region, at vmi.VirtAddr) ([]byte, *tokenTable, error) {
+	buf := make([]byte, r.end-r.start)
+	n, err := s.Read(r.start, buf)
+	if err != nil && vmi.VirtAddr(n) < at-r.start {
+		return nil, nil, err
+	}
+	tt, err := parseTokenTable(buf[:n], int(at-r.start))
+	return buf[:n], tt, err
+}
