@@ -1,11 +1,22 @@
 package xen
 
-import "time"
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/govmi/govmi/internal/abi"
+)
 
 // Domain is one virtual machine. It holds no state in the hypervisor; it
 // stays usable until its [Hypervisor] is closed and reports [ErrNoDomain]
-// once the machine is gone.
+// once the machine is gone. Its methods may be called from several goroutines.
+//
+// A domain number is reused after the domain's death: a Domain kept over a
+// reboot of the guest may name a stranger.
 type Domain struct {
+	hyp *Hypervisor
+	id  DomID
 }
 
 // DomainInfo is a snapshot of a domain's state.
@@ -25,33 +36,131 @@ type DomainInfo struct {
 	Running bool // a vCPU is on a processor now
 
 	OnlineVCPUs int
-	MaxVCPU     VCPU // the highest index, online or not
-	Pages       uint64
-	MaxPages    uint64
+	MaxVCPU     VCPU          // the highest index, online or not
+	Pages       uint64        // of PageSize, that the domain has
+	MaxPages    uint64        // that it may have
 	CPUTime     time.Duration // summed over the vCPUs
 	UUID        [16]byte
 }
 
+func decodeInfo(i *abi.GetDomainInfo) DomainInfo {
+	return DomainInfo{
+		ID:             DomID(i.Domain),
+		HVM:            i.Flags&abi.DomInfHVM != 0,
+		HAP:            i.Flags&abi.DomInfHAP != 0,
+		Dying:          i.Flags&abi.DomInfDying != 0,
+		Shutdown:       i.Flags&abi.DomInfShutdown != 0,
+		ShutdownReason: uint8(i.Flags >> abi.DomInfShutdownShift),
+		Paused:         i.Flags&abi.DomInfPaused != 0,
+		Blocked:        i.Flags&abi.DomInfBlocked != 0,
+		Running:        i.Flags&abi.DomInfRunning != 0,
+		OnlineVCPUs:    int(i.OnlineVCPUs),
+		MaxVCPU:        VCPU(i.MaxVCPUID),
+		Pages:          i.TotPages,
+		MaxPages:       i.MaxPages,
+		CPUTime:        time.Duration(i.CPUTime),
+		UUID:           i.Handle,
+	}
+}
+
 // ID returns the domain's number.
-func (d *Domain) ID() DomID { return 0 }
+func (d *Domain) ID() DomID { return d.id }
 
 // Name returns the domain's name in XenStore.
-func (d *Domain) Name() (string, error) { return "", errUnfinished }
+func (d *Domain) Name() (string, error) {
+	store, err := d.hyp.xenStore()
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	name, err := store.Read(namePath(d.id))
+	if errors.Is(err, syscall.ENOENT) {
+		return "", fault("name", d.id, ErrNoDomain, "XenStore knows no such domain")
+	}
+	return name, d.fail("name", err, "")
+}
 
 // Info asks the hypervisor for the domain's state.
-func (d *Domain) Info() (DomainInfo, error) { return DomainInfo{}, errUnfinished }
+func (d *Domain) Info() (DomainInfo, error) {
+	i, err := d.hyp.conn.DomainInfo(uint16(d.id))
+	if err != nil {
+		return DomainInfo{}, d.fail("domctl getdomaininfo", err, "")
+	}
+	return decodeInfo(&i), nil
+}
 
-// Pause stops all vCPUs. Pauses are counted.
-func (d *Domain) Pause() error { return errUnfinished }
+// Pause stops all vCPUs and returns when they stand still. Xen counts pauses,
+// up to 255; each needs its [Domain.Unpause], and a program that dies without
+// leaves the domain paused.
+func (d *Domain) Pause() error {
+	return d.fail("domctl pausedomain", d.hyp.conn.PauseDomain(uint16(d.id)), "")
+}
 
 // Unpause takes back one [Domain.Pause].
-func (d *Domain) Unpause() error { return errUnfinished }
+func (d *Domain) Unpause() error {
+	return d.fail("domctl unpausedomain", d.hyp.conn.UnpauseDomain(uint16(d.id)), "")
+}
 
-// Registers reads a vCPU's state.
-func (d *Domain) Registers(v VCPU) (*Registers, error) { return nil, errUnfinished }
+// Registers reads a vCPU's state, which Xen stops for the moment of reading.
+// Pause the domain for a state that lasts. Not for PV domains.
+func (d *Domain) Registers(v VCPU) (*Registers, error) {
+	cpu, err := d.hyp.conn.CPUContext(uint16(d.id), uint32(v))
+	if err != nil {
+		advice := ""
+		switch {
+		case errors.Is(err, syscall.ENODATA):
+			advice = "the vCPU is offline"
+		case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EINVAL):
+			advice = "no such vCPU, or a PV domain"
+		}
+		return nil, d.fail("domctl gethvmcontext_partial", err, advice)
+	}
+	r := new(Registers)
+	r.fromContext(cpu)
+	return r, nil
+}
 
-// MaximumGPFN returns the highest guest frame number in use.
-func (d *Domain) MaximumGPFN() (GFN, error) { return 0, errUnfinished }
+// MaximumGPFN returns the highest guest frame number that the domain has
+// used.
+func (d *Domain) MaximumGPFN() (GFN, error) {
+	n, err := d.hyp.conn.MaximumGPFN(uint16(d.id))
+	return GFN(n), d.fail("memory_op maximum_gpfn", err, "")
+}
 
-// InjectBreakpoint gives a software breakpoint back to the guest.
-func (d *Domain) InjectBreakpoint(v VCPU, insnLength uint8) error { return errUnfinished }
+// InjectBreakpoint gives the vCPU a breakpoint exception (#BP) when it next
+// runs, as if it had executed the int3 instruction of insnLength bytes at RIP:
+// the way to hand back a breakpoint that is the guest's own. [ErrBusy] means
+// that another event waits to be injected. Xen drops the exception silently if
+// one of the vCPU's own is due at that moment.
+func (d *Domain) InjectBreakpoint(v VCPU, insnLength uint8) error {
+	const vectorBP = 3
+	err := d.hyp.conn.InjectEvent(uint16(d.id), abi.InjectEvent{
+		VCPU:      uint32(v),
+		Vector:    vectorBP,
+		Type:      abi.EventTypeSoftwareException,
+		InsnLen:   insnLength,
+		ErrorCode: abi.NoErrorCode,
+	})
+	advice := ""
+	if errors.Is(err, syscall.EBUSY) {
+		advice = "the vCPU has an event to take already"
+	}
+	return d.fail("dm_op inject_event", err, advice)
+}
+
+func (d *Domain) fail(op string, err error, advice string) error {
+	return fail(op, d.id, err, advice)
+}
+
+// gone returns an error that matches ErrNoDomain if the domain is dead or
+// dying, else nil.
+func (d *Domain) gone() error {
+	info, err := d.Info()
+	if errors.Is(err, ErrNoDomain) {
+		return err
+	}
+	if err == nil && info.Dying {
+		return fault("monitor", d.id, ErrNoDomain, "the domain has been destroyed")
+	}
+	return nil
+}

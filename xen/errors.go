@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+
+	"github.com/govmi/govmi/internal/device"
 )
 
 // Sentinels for errors.Is. The errors that this package returns are [*Error]
@@ -42,7 +44,25 @@ type Error struct {
 	Errno  syscall.Errno
 	Advice string // what is wrong or what to do about it, if known
 
-	kind error // overrides what Errno says in Is
+	kind  error // overrides what Errno says in Is
+	cause error // what Errno came from, or an error without an errno
+}
+
+// fail wraps err, unless nil, as a failure of op on dom. advice may be empty.
+func fail(op string, dom DomID, err error, advice string) error {
+	if err == nil {
+		return nil
+	}
+	e := &Error{Op: op, Domain: dom, Advice: advice, cause: err}
+	if !errors.As(err, &e.Errno) && errors.Is(err, device.ErrPlatform) {
+		e.kind = ErrPlatform
+	}
+	return e
+}
+
+// fault is an *Error that this package found itself.
+func fault(op string, dom DomID, kind error, advice string) *Error {
+	return &Error{Op: op, Domain: dom, Advice: advice, kind: kind}
 }
 
 func (e *Error) Error() string {
@@ -52,27 +72,29 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, "domain %d: ", e.Domain)
 	}
 	b.WriteString(e.Op)
-	switch {
-	case e.Advice != "":
+	if e.Advice != "" {
 		b.WriteString(": ")
 		b.WriteString(e.Advice)
-	case e.kind != nil:
+	} else if e.kind != nil {
 		b.WriteString(": ")
 		b.WriteString(e.kind.Error())
 	}
-	if e.Errno != 0 {
+	switch {
+	case e.Errno != 0:
 		fmt.Fprintf(&b, " (%s)", e.Errno.Error())
+	case e.cause != nil:
+		fmt.Fprintf(&b, " (%s)", strings.ReplaceAll(e.cause.Error(), "\n", "; "))
 	}
 	return b.String()
 }
 
-// Unwrap returns the errno, so that errors.Is(err, syscall.EBUSY) works, or
-// nil.
+// Unwrap returns the cause, usually a syscall.Errno or something around one,
+// so that errors.Is(err, syscall.EBUSY) works. It is nil if there is none.
 func (e *Error) Unwrap() error {
-	if e.Errno == 0 {
-		return nil
+	if e.cause == nil && e.Errno != 0 {
+		return e.Errno
 	}
-	return e.Errno
+	return e.cause
 }
 
 // Is matches the sentinels of this package.

@@ -1,5 +1,7 @@
 package xen
 
+import "fmt"
+
 // Reason says why Xen sent a request (VM_EVENT_REASON_*).
 type Reason uint32
 
@@ -25,6 +27,16 @@ const (
 
 // RequestFlags are the flags of a request (VM_EVENT_FLAG_*).
 type RequestFlags uint32
+
+// Flags that requests carry.
+const (
+	// FlagVCPUPaused: the event is synchronous, the vCPU waits for the answer.
+	FlagVCPUPaused RequestFlags = 1 << 0
+	// FlagForeign: the vCPU belongs to another domain than the event.
+	FlagForeign RequestFlags = 1 << 1
+	// FlagAlternateP2M: altp2m is active and Request.View is the vCPU's view.
+	FlagAlternateP2M RequestFlags = 1 << 7
+)
 
 // Request is one vm_event request, decoded once from the ring. The pointer
 // that a [Handler] gets is valid until the handler returns.
@@ -85,3 +97,17 @@ type Response struct {
 // while the vCPU that caused the request waits (a synchronous event) or runs
 // on. It must not retain the request.
 type Handler func(*Request) Response
+
+func (r CtrlReg) String() string {
+	switch r {
+	case CR0:
+		return "CR0"
+	case CR3:
+		return "CR3"
+	case CR4:
+		return "CR4"
+	case XCR0:
+		return "XCR0"
+	}
+	return fmt.Sprintf("control register %d", uint32(r))
+}

@@ -1,55 +1,232 @@
 package xen
 
-import "context"
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
 
-// MonitorOptions configure [Domain.OpenMonitor].
-type MonitorOptions struct {
-}
+	"github.com/govmi/govmi/internal/abi"
+	"github.com/govmi/govmi/internal/device"
+	"github.com/govmi/govmi/internal/evtchn"
+)
 
-// CtrlRegOptions configure [Monitor.EnableCtrlReg].
-type CtrlRegOptions struct {
-	// Async lets the vCPU run on while its request is in the ring.
-	Async bool
-	// IgnoreBits are the bits whose change alone makes no event: 0xfff on CR3
-	// ignores pure PCID changes, 0x1fff also Linux's KPTI flips.
-	IgnoreBits uint64
-	// OnChangeOnly drops writes that change nothing. Xen drops those anyway.
-	OnChangeOnly bool
-}
-
-// Capabilities are the events that a domain can be monitored for.
-type Capabilities struct {
-	Raw uint32 // as Xen reports them: bit n is event n of xen_domctl_monitor_op
-}
+// MonitorOptions configure [Domain.OpenMonitor]. There is nothing to choose
+// yet.
+type MonitorOptions struct{}
 
 // Monitor is a domain's monitor ring: it gets the requests and answers them.
+// A domain has one ring, so one monitor at a time.
+//
+// Enabling and disabling events may be done from any goroutine, a handler
+// included. Serve, Drain and Close exclude each other; Close ends a running
+// Serve, so a handler must not call it.
 type Monitor struct {
+	dom  *Domain
+	mem  []byte // the mapped ring page
+	ch   *evtchn.Channel
+	ring *ring
+	req  Request // what the handler sees
+
+	events events
+
+	serving sync.Mutex  // held by who uses ring
+	closing atomic.Bool // Serve has to return
+
+	closeOnce sync.Once
+	closeErr  error
 }
 
-// OpenMonitor attaches to the domain's monitor ring.
-func (d *Domain) OpenMonitor(opts *MonitorOptions) (*Monitor, error) { return nil, errUnfinished }
+// OpenMonitor attaches to the domain's monitor ring. No event is enabled yet,
+// and the guest runs. The caller closes the monitor on every way out; a
+// monitor that dies without leaves the ring taken and the vCPU of an event
+// that it did not answer frozen.
+//
+// The domain must be an HVM or PVH guest with hardware-assisted paging. The
+// error matches [ErrBusy] if the ring is taken.
+func (d *Domain) OpenMonitor(opts *MonitorOptions) (m *Monitor, err error) {
+	if err := d.monitorable(); err != nil {
+		return nil, err
+	}
+	id, conn := uint16(d.id), d.hyp.conn
 
-// Capabilities asks which events this domain can be monitored for.
-func (m *Monitor) Capabilities() (Capabilities, error) { return Capabilities{}, errUnfinished }
+	// RESUME says whether there is a ring without touching the guest. It
+	// makes Xen look for answers, which does another monitor no harm.
+	if _, err := conn.VMEvent(id, abi.VMEventResume); err == nil {
+		return nil, d.busy(nil)
+	}
 
-// EnableCtrlReg turns on events for writes to a control register.
-func (m *Monitor) EnableCtrlReg(reg CtrlReg, o *CtrlRegOptions) error { return errUnfinished }
+	var undo []func() error
+	defer func() {
+		if err == nil {
+			return
+		}
+		m = nil
+		for i := len(undo) - 1; i >= 0; i-- {
+			err = errors.Join(err, undo[i]())
+		}
+	}()
 
-// DisableCtrlReg turns them off.
-func (m *Monitor) DisableCtrlReg(reg CtrlReg) error { return errUnfinished }
+	// Paused, the guest cannot scribble on the page while it is still its own.
+	if err := d.Pause(); err != nil {
+		return nil, err
+	}
+	undo = append(undo, d.Unpause)
 
-// EnableSoftwareBreakpoint turns on events for executed int3 instructions.
-func (m *Monitor) EnableSoftwareBreakpoint() error { return errUnfinished }
+	gfn, err := conn.HVMParam(id, abi.HVMParamMonitorRingPFN)
+	if err != nil {
+		return nil, d.fail("hvm_op get_param monitor_ring_pfn", err, "")
+	}
+	if gfn == 0 {
+		return nil, fault("open monitor", d.id, ErrNotSupported, "the toolstack gave this domain no page for a monitor ring")
+	}
+	populated := false // there is a page at gfn that was not there before
+	mem, errno, err := d.mapRing(gfn)
+	if err == nil && errno != 0 {
+		// Whoever had the ring before took the page from the guest.
+		if err := conn.PopulateFrame(id, gfn); err != nil {
+			return nil, d.fail("memory_op populate_physmap", err,
+				"no room for the monitor ring's page; the domain has all the memory that it may have (xl mem-max)")
+		}
+		populated = true
+		undo = append(undo, func() error {
+			if !populated {
+				return nil
+			}
+			return d.fail("memory_op decrease_reservation", conn.RemoveFrame(id, gfn), "")
+		})
+		mem, errno, err = d.mapRing(gfn)
+	}
+	if err == nil && errno != 0 {
+		err = errno
+	}
+	if err != nil {
+		return nil, d.fail("map the monitor ring", err, "")
+	}
+	undo = append(undo, func() error { return d.fail("unmap the monitor ring", conn.Unmap(mem), "") })
 
-// DisableSoftwareBreakpoint turns them off.
-func (m *Monitor) DisableSoftwareBreakpoint() error { return errUnfinished }
+	r := newRing(mem, d.hyp.vmEvent)
+	port, err := conn.VMEvent(id, abi.VMEventEnable)
+	switch {
+	case errors.Is(err, syscall.EBUSY):
+		return nil, d.busy(err)
+	case err != nil:
+		return nil, d.fail("vm_event enable", err, "")
+	}
+	undo = append(undo, func() error {
+		_, err := conn.VMEvent(id, abi.VMEventDisable)
+		return d.fail("vm_event disable", err, "")
+	})
 
-// Serve answers requests with h until ctx ends.
-func (m *Monitor) Serve(ctx context.Context, h Handler) error { return errUnfinished }
+	dev, err := openDevice(d.hyp.devices, device.Evtchn)
+	if err != nil {
+		return nil, err
+	}
+	ch, err := evtchn.Bind(dev, id, port)
+	if err != nil {
+		return nil, d.fail("bind the event channel", err, "")
+	}
+	undo = append(undo, func() error { return d.fail("unbind the event channel", ch.Close(), "") })
 
-// Drain answers what is pending with a plain continue, without waiting, and
-// returns how many requests that were.
-func (m *Monitor) Drain() (int, error) { return 0, errUnfinished }
+	// From here on the page is Xen's and ours alone.
+	if err := conn.RemoveFrame(id, gfn); err != nil {
+		return nil, d.fail("memory_op decrease_reservation", err, "cannot take the ring's page from the guest")
+	}
+	populated = false
+	m = &Monitor{dom: d, mem: mem, ch: ch, ring: r, events: events{dom: d}}
+	if err := d.Unpause(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
 
-// Close detaches from the ring and leaves the guest running.
-func (m *Monitor) Close() error { return nil }
+// Domain returns the domain that is monitored.
+func (m *Monitor) Domain() *Domain { return m.dom }
+
+// mapRing maps the ring's page. errno is not zero if there is no page; then
+// nothing is mapped.
+func (d *Domain) mapRing(gfn uint64) (mem []byte, errno syscall.Errno, err error) {
+	mem, errs, err := d.hyp.conn.MapFrames(uint16(d.id), []uint64{gfn}, true)
+	if err != nil {
+		return nil, 0, err
+	}
+	if errs[0] != 0 {
+		return nil, errs[0], d.hyp.conn.Unmap(mem)
+	}
+	return mem, 0, nil
+}
+
+// monitorable tells, in words, why this domain cannot have a monitor.
+func (d *Domain) monitorable() error {
+	const op = "open monitor"
+	if d.hyp.vmEvent == 0 {
+		return d.hyp.vmEventErr
+	}
+	info, err := d.Info()
+	switch {
+	case err != nil:
+		return err
+	case info.Dying:
+		return fault(op, d.id, ErrNoDomain, "the domain is being destroyed")
+	case d.id == 0:
+		return fault(op, d.id, ErrNotSupported, "a control domain cannot monitor itself")
+	case !info.HVM:
+		return fault(op, d.id, ErrNotSupported, `PV guests cannot be monitored: use type="pvh" or type="hvm"`)
+	case !info.HAP:
+		return fault(op, d.id, ErrNotSupported, "the guest runs on shadow page tables: set hap=1 in its configuration")
+	}
+	return nil
+}
+
+func (d *Domain) busy(err error) error {
+	return &Error{Op: "open monitor", Domain: d.id, Errno: syscall.EBUSY, cause: err,
+		Advice: "another monitor is attached, or one died: end it; if there is none, destroy and restart the domain"}
+}
+
+// Close detaches from the ring and leaves the guest running: events are
+// disabled, pending requests answered with a plain continue, the ring, the
+// mapping and the event channel released. It goes on after errors and returns
+// them all, except for those of a hypervisor that no longer knows the domain.
+// A Serve that runs is ended first. Close is idempotent.
+//
+// Breakpoints in the guest's memory are their owner's to remove before.
+func (m *Monitor) Close() error {
+	m.closeOnce.Do(func() {
+		m.closing.Store(true)
+		m.ch.Wake()
+		m.serving.Lock()
+		defer m.serving.Unlock()
+		m.closeErr = m.shut()
+	})
+	return m.closeErr
+}
+
+func (m *Monitor) shut() error {
+	d := m.dom
+	var hyp, local []error
+
+	paused := d.Pause()
+	hyp = append(hyp, paused)
+	hyp = append(hyp, m.events.disableAll())
+	// The vCPUs stand still, so nothing new arrives after this.
+	if _, err := m.drain(); err != nil {
+		hyp = append(hyp, err)
+	}
+	_, err := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventDisable)
+	hyp = append(hyp, d.fail("vm_event disable", err, ""))
+	local = append(local, d.fail("unmap the monitor ring", d.hyp.conn.Unmap(m.mem), ""))
+	m.mem, m.ring = nil, nil
+	local = append(local, d.fail("unbind the event channel", m.ch.Close(), ""))
+	if paused == nil {
+		hyp = append(hyp, d.Unpause())
+	}
+
+	if err := errors.Join(hyp...); err != nil && d.gone() == nil {
+		local = append(local, err)
+	}
+	if err := errors.Join(local...); err != nil {
+		return fmt.Errorf("close monitor: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package xen
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe" // indices in the shared page, and the typed view of a request
+
+	"github.com/govmi/govmi/internal/abi"
+	"github.com/govmi/govmi/internal/hcbuf"
+)
+
+// errRing says that the shared indices cannot be right. Answering on would
+// make Xen run through responses that do not exist.
+var errRing = errors.New("the monitor ring is corrupt")
+
+// ring is this side of the vm_event ring page. Every request that is taken is
+// answered exactly once before the next can be taken, so the response index
+// never passes the request index. One goroutine at a time may use it.
+type ring struct {
+	page    []byte
+	version uint32
+	size    uint32 // of an entry
+
+	reqCons   uint32
+	rspProd   uint32
+	published uint32 // rspProd as Xen has it
+	taken     bool   // a request waits for its answer
+
+	slot [400 / 8]uint64 // private copy of the taken request
+	out  abi.VMEventHeader
+}
+
+// newRing prepares the page, which Xen must not know yet: it has to be zero,
+// because Xen picks up the indices in it, and it must not be initialised
+// again later.
+func newRing(page []byte, version uint32) *ring {
+	clear(page)
+	r := &ring{page: page, version: version, size: uint32(abi.VMEventSize(version))}
+	atomic.StoreUint32(r.index(abi.RingReqEvent), 1)
+	atomic.StoreUint32(r.index(abi.RingRspEvent), 1)
+	return r
+}
+
+func (r *ring) index(off int) *uint32 { return hcbuf.Overlay[uint32](r.page[off:]) }
+
+func (r *ring) entry(i uint32) []byte {
+	start := abi.RingEntries + i%abi.RingSlots*r.size
+	return r.page[start : start+r.size]
+}
+
+// pending returns the number of requests that are not taken yet.
+func (r *ring) pending() (uint32, error) {
+	n := atomic.LoadUint32(r.index(abi.RingReqProd)) - r.reqCons
+	if n > abi.RingSlots-(r.reqCons-r.rspProd) {
+		return 0, errRing
+	}
+	return n, nil
+}
+
+// take copies the next request, of which there must be one pending, and
+// decodes it into req. Also a request that cannot be decoded is taken and
+// wants its answer.
+func (r *ring) take(req *Request) error {
+	if r.taken {
+		return errors.New("the last request is not answered")
+	}
+	copy(r.slotBytes(), r.entry(r.reqCons))
+	r.reqCons++
+	r.taken = true
+	return decodeRequest(r.slotBytes(), r.version, req)
+}
+
+func (r *ring) slotBytes() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&r.slot)), r.size)
+}
+
+var errResponse = errors.New("the handler's response does not fit the request")
+
+// answer writes the response to the taken request. If the response does not
+// fit, a plain continue is written instead. It is not Xen's before publish.
+func (r *ring) answer(resp *Response) error {
+	if !r.taken {
+		return errors.New("no request to answer")
+	}
+	req := hcbuf.Overlay[abi.VMEventHeader](r.slotBytes())
+	out := &r.out
+	*out = abi.VMEventHeader{
+		Version: r.version,
+		Flags:   req.Flags & abi.FlagVCPUPaused,
+		Reason:  req.Reason,
+		VCPUID:  req.VCPUID,
+		U:       req.U,
+	}
+	var err error
+	e := r.entry(r.rspProd)
+	switch resp.Action {
+	case Continue:
+	case EmulateInsn:
+		if req.Reason != abi.ReasonSoftwareBreakpoint {
+			err = fmt.Errorf("%w: EmulateInsn for reason %d", errResponse, req.Reason)
+			break
+		}
+		out.Flags |= abi.FlagEmulate | abi.FlagSetEmulInsnData
+		copy(e[abi.VMEventData:], resp.Insn[:])
+	case SetRegisters:
+		if resp.Regs == nil {
+			err = fmt.Errorf("%w: SetRegisters without registers", errResponse)
+			break
+		}
+		out.Flags |= abi.FlagSetRegisters
+		setGeneral(hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:]), resp.Regs)
+	default:
+		err = fmt.Errorf("%w: action %d", errResponse, resp.Action)
+	}
+	*hcbuf.Overlay[abi.VMEventHeader](e) = *out
+	r.rspProd++
+	r.taken = false
+	return err
+}
+
+// publish hands the answers written so far to Xen and reports whether there
+// were any; then Xen wants a notification.
+func (r *ring) publish() bool {
+	if r.published == r.rspProd {
+		return false
+	}
+	atomic.StoreUint32(r.index(abi.RingRspProd), r.rspProd)
+	r.published = r.rspProd
+	return true
+}

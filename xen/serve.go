@@ -1,0 +1,154 @@
+package xen
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// livenessInterval is how long an idle Serve waits before it asks whether the
+// domain is still there: Xen tells the monitor nothing when it dies.
+const livenessInterval = 250 * time.Millisecond
+
+// Serve answers requests with h, one after the other on the calling goroutine,
+// until ctx ends (the error is ctx.Err()), the monitor is closed ([ErrClosed]),
+// the domain dies ([ErrNoDomain]), or the ring or a response of h is faulty.
+//
+// Every request that was taken is answered, whatever ends Serve: if h panics,
+// the request at hand is answered with a plain continue and the panic goes on.
+// Requests still in the ring stay there for the next Serve, [Monitor.Drain] or
+// [Monitor.Close].
+//
+// Between a request and its answer there is no allocation and no hypercall but
+// the notification, of which several requests that arrived together share one.
+func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
+	if !m.serving.TryLock() {
+		return fault("serve", m.dom.id, nil, "the monitor is being served, drained or closed already")
+	}
+	defer m.serving.Unlock()
+	m.ch.Reset()
+	if m.closing.Load() {
+		return fault("serve", m.dom.id, ErrClosed, "")
+	}
+
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { m.ch.Wake(); close(woken) })
+	defer func() {
+		if !stop() {
+			<-woken // the wake-up must not reach a later Serve
+		}
+	}()
+	// Last: also a panic in h leaves through here.
+	defer func() {
+		if serr := m.settle(); serr != nil {
+			err = errors.Join(err, serr)
+		}
+	}()
+
+	for {
+		if m.closing.Load() {
+			return fault("serve", m.dom.id, ErrClosed, "")
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := m.ch.Pending(); err != nil {
+			return m.broken("read the event channel", err)
+		}
+		n, err := m.answer(h)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			continue
+		}
+		ready, woken, err := m.ch.Wait(livenessInterval)
+		if err != nil {
+			return m.broken("wait for the event channel", err)
+		}
+		if !ready && !woken {
+			if err := m.dom.gone(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// answer lets h answer the requests that are in the ring now, and notifies
+// Xen once.
+func (m *Monitor) answer(h Handler) (n int, err error) {
+	pending, err := m.ring.pending()
+	if err != nil {
+		return 0, m.broken("look into the ring", err)
+	}
+	for range pending {
+		if err := m.ring.take(&m.req); err != nil {
+			return n, m.broken("take a request", err) // settle answers it
+		}
+		resp := h(&m.req)
+		if err := m.ring.answer(&resp); err != nil {
+			return n, m.broken("answer a request", err)
+		}
+		n++
+	}
+	return n, m.publish()
+}
+
+// settle answers a request that was taken but not answered, and hands over
+// whatever is not handed over.
+func (m *Monitor) settle() error {
+	if m.ring.taken {
+		if err := m.ring.answer(&Response{}); err != nil {
+			return m.broken("answer a request", err)
+		}
+	}
+	return m.publish()
+}
+
+func (m *Monitor) publish() error {
+	if !m.ring.publish() {
+		return nil
+	}
+	if err := m.ch.Notify(); err != nil {
+		return m.broken("notify Xen", err)
+	}
+	return nil
+}
+
+// broken reports err, or rather that the domain is gone if that is why.
+func (m *Monitor) broken(op string, err error) error {
+	err = m.dom.fail(op, err, "")
+	if gone := m.dom.gone(); gone != nil {
+		return errors.Join(gone, err)
+	}
+	return err
+}
+
+// Drain answers everything that is in the ring with a plain continue, without
+// waiting, and returns how many requests that were. In a guest that goes on
+// making events it stops at some point. It must not be called while the
+// monitor is served.
+func (m *Monitor) Drain() (int, error) {
+	if !m.serving.TryLock() {
+		return 0, fault("drain", m.dom.id, nil, "the monitor is being served or closed")
+	}
+	defer m.serving.Unlock()
+	if m.closing.Load() {
+		return 0, fault("drain", m.dom.id, ErrClosed, "")
+	}
+	return m.drain()
+}
+
+func (m *Monitor) drain() (total int, err error) {
+	for range 1024 {
+		n, err := m.answer(func(*Request) Response { return Response{} })
+		total += n
+		if err != nil {
+			return total, errors.Join(err, m.settle())
+		}
+		if n == 0 {
+			break
+		}
+	}
+	return total, nil
+}
