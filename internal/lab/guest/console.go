@@ -1,0 +1,81 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+)
+
+var (
+	readyLine = regexp.MustCompile(`(?m)^GUEST READY$`)
+	panicLine = regexp.MustCompile(`Kernel panic - not syncing`)
+)
+
+const tailSize = 4 << 10
+
+// Console is a guest's console output, kept by dom0's console daemon.
+type Console struct {
+	file string
+}
+
+// Bytes returns everything printed so far.
+func (c *Console) Bytes() ([]byte, error) {
+	b, err := os.ReadFile(c.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // nothing printed yet
+	}
+	if err != nil {
+		return nil, fmt.Errorf("guest: console: %w", err)
+	}
+	// The kernel ends its lines as a terminal does, the programs do not.
+	return bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")), nil
+}
+
+// String returns everything printed so far, or says why it cannot.
+func (c *Console) String() string {
+	b, err := c.Bytes()
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// Tail returns the last lines.
+func (c *Console) Tail() string {
+	s := c.String()
+	return s[max(0, len(s)-tailSize):]
+}
+
+// Wait waits until re matches somewhere in the output and returns the match
+// and its submatches. The error wraps [ErrPanic] when the guest's kernel
+// panics before, or ctx's cause.
+func (c *Console) Wait(ctx context.Context, re *regexp.Regexp) ([]string, error) {
+	return c.waitFrom(ctx, 0, re)
+}
+
+func (c *Console) waitFrom(ctx context.Context, from int, re *regexp.Regexp) ([]string, error) {
+	for {
+		b, err := c.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		if from < len(b) {
+			if m := re.FindSubmatch(b[from:]); m != nil {
+				match := make([]string, len(m))
+				for i := range m {
+					match[i] = string(m[i])
+				}
+				return match, nil
+			}
+		}
+		if panicLine.Match(b) {
+			return nil, fmt.Errorf("%w, console:\n%s", ErrPanic, c.Tail())
+		}
+		if err := sleep(ctx); err != nil {
+			return nil, fmt.Errorf("guest: %w while waiting for %q, console:\n%s", err, re, c.Tail())
+		}
+	}
+}
