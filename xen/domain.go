@@ -44,23 +44,26 @@ type DomainInfo struct {
 }
 
 func decodeInfo(i *abi.GetDomainInfo) DomainInfo {
-	return DomainInfo{
-		ID:             DomID(i.Domain),
-		HVM:            i.Flags&abi.DomInfHVM != 0,
-		HAP:            i.Flags&abi.DomInfHAP != 0,
-		Dying:          i.Flags&abi.DomInfDying != 0,
-		Shutdown:       i.Flags&abi.DomInfShutdown != 0,
-		ShutdownReason: uint8(i.Flags >> abi.DomInfShutdownShift),
-		Paused:         i.Flags&abi.DomInfPaused != 0,
-		Blocked:        i.Flags&abi.DomInfBlocked != 0,
-		Running:        i.Flags&abi.DomInfRunning != 0,
-		OnlineVCPUs:    int(i.OnlineVCPUs),
-		MaxVCPU:        VCPU(i.MaxVCPUID),
-		Pages:          i.TotPages,
-		MaxPages:       i.MaxPages,
-		CPUTime:        time.Duration(i.CPUTime),
-		UUID:           i.Handle,
+	info := DomainInfo{
+		ID:          DomID(i.Domain),
+		HVM:         i.Flags&abi.DomInfHVM != 0,
+		HAP:         i.Flags&abi.DomInfHAP != 0,
+		Dying:       i.Flags&abi.DomInfDying != 0,
+		Shutdown:    i.Flags&abi.DomInfShutdown != 0,
+		Paused:      i.Flags&abi.DomInfPaused != 0,
+		Blocked:     i.Flags&abi.DomInfBlocked != 0,
+		Running:     i.Flags&abi.DomInfRunning != 0,
+		OnlineVCPUs: int(i.OnlineVCPUs),
+		MaxVCPU:     VCPU(i.MaxVCPUID),
+		Pages:       i.TotPages,
+		MaxPages:    i.MaxPages,
+		CPUTime:     time.Duration(i.CPUTime),
+		UUID:        i.Handle,
 	}
+	if info.Shutdown {
+		info.ShutdownReason = uint8(i.Flags >> abi.DomInfShutdownShift)
+	}
+	return info
 }
 
 // ID returns the domain's number.
@@ -84,7 +87,11 @@ func (d *Domain) Name() (string, error) {
 func (d *Domain) Info() (DomainInfo, error) {
 	i, err := d.hyp.conn.DomainInfo(uint16(d.id))
 	if err != nil {
-		return DomainInfo{}, d.fail("domctl getdomaininfo", err, "")
+		advice := ""
+		if errors.Is(err, syscall.ESRCH) {
+			advice = "no such domain; see xl list"
+		}
+		return DomainInfo{}, d.fail("domctl getdomaininfo", err, advice)
 	}
 	return decodeInfo(&i), nil
 }

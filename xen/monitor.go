@@ -211,7 +211,9 @@ func (m *Monitor) shut() error {
 	hyp = append(hyp, m.events.disableAll())
 	// The vCPUs stand still, so nothing new arrives after this.
 	if _, err := m.drain(); err != nil {
-		hyp = append(hyp, err)
+		// The answers may be there and only the notification failed.
+		_, rerr := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventResume)
+		hyp = append(hyp, err, d.fail("vm_event resume", rerr, ""))
 	}
 	_, err := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventDisable)
 	hyp = append(hyp, d.fail("vm_event disable", err, ""))

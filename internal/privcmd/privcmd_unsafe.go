@@ -200,6 +200,9 @@ func (c *Conn) domainInfoList(version uint32, first uint16, limit uint32, mem []
 // DomainInfo returns the information of dom, or ESRCH. Up to 4.17 Xen answers
 // with the next domain if there is no such one; that is ESRCH here.
 func (c *Conn) DomainInfo(dom uint16) (info abi.GetDomainInfo, err error) {
+	if dom >= abi.DomIDFirstReserved {
+		return info, syscall.ESRCH
+	}
 	err = domctlOp(c, abi.DomctlGetDomainInfo, dom, nil, func(u *abi.GetDomainInfo) { info = *u })
 	if err == nil && info.Domain != dom {
 		err = syscall.ESRCH

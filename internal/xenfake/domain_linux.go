@@ -1,0 +1,207 @@
+package xenfake
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/govmi/govmi/internal/abi"
+)
+
+// DomainConfig describes a domain. The zero value is a running PVH guest with
+// one vCPU.
+type DomainConfig struct {
+	ID     uint16
+	Name   string
+	PV     bool
+	Shadow bool // shadow paging in place of nested page tables
+	VCPUs  int
+	Frames int // populated from frame 0 on; 0 means 16
+	// NoRingPage leaves the monitor ring's parameter unset.
+	NoRingPage bool
+}
+
+const (
+	ringGFN    = 0xfeff0 // where the toolstack puts the ring's page
+	spareSlots = 64      // frames that can be populated later
+)
+
+// Domain is a fake guest.
+type Domain struct {
+	x   *Xen
+	cfg DomainConfig
+
+	fd     int    // memory file
+	mem    []byte // all of it
+	slots  map[uint64]int
+	next   int // first unused slot
+	max    int
+	dying  bool
+	pauses int
+	cpus   []abi.HVMHWCPU
+	inject []abi.InjectEvent
+
+	ring *ring
+	// Monitor state, as monitor_op left it.
+	ctrlRegs   map[uint8]abi.MonitorCtrlReg
+	breakpoint bool
+}
+
+// AddDomain creates a domain.
+func (x *Xen) AddDomain(cfg *DomainConfig) *Domain {
+	x.tb.Helper()
+	d := &Domain{x: x, cfg: *cfg, slots: map[uint64]int{}, ctrlRegs: map[uint8]abi.MonitorCtrlReg{}}
+	if d.cfg.VCPUs == 0 {
+		d.cfg.VCPUs = 1
+	}
+	if d.cfg.Frames == 0 {
+		d.cfg.Frames = 16
+	}
+	d.cpus = make([]abi.HVMHWCPU, d.cfg.VCPUs)
+	d.max = d.cfg.Frames + spareSlots
+	fd, err := unix.MemfdCreate("xenfake", unix.MFD_CLOEXEC)
+	if err != nil {
+		x.tb.Fatal(err)
+	}
+	d.fd = fd
+	if err := unix.Ftruncate(fd, int64(d.max)*abi.PageSize); err != nil {
+		x.tb.Fatal(err)
+	}
+	d.mem, err = unix.Mmap(fd, 0, d.max*abi.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		x.tb.Fatal(err)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for gfn := range uint64(d.cfg.Frames) {
+		d.populate(gfn)
+		clear(d.page(gfn))
+	}
+	if !d.cfg.PV && !d.cfg.NoRingPage {
+		d.populate(ringGFN)
+	}
+	x.domains[d.cfg.ID] = d
+	return d
+}
+
+func (d *Domain) free() {
+	unix.Munmap(d.mem)
+	unix.Close(d.fd)
+}
+
+// populate gives the domain a page full of rubbish at gfn.
+func (d *Domain) populate(gfn uint64) bool {
+	if _, there := d.slots[gfn]; there || d.next == d.max {
+		return false
+	}
+	d.slots[gfn] = d.next
+	d.next++
+	for i := range d.page(gfn) {
+		d.page(gfn)[i] = 0xa5
+	}
+	return true
+}
+
+func (d *Domain) page(gfn uint64) []byte {
+	slot, ok := d.slots[gfn]
+	if !ok {
+		return nil
+	}
+	return d.mem[slot*abi.PageSize : (slot+1)*abi.PageSize]
+}
+
+func (d *Domain) maxGPFN() (gfn uint64) {
+	for g := range d.slots {
+		gfn = max(gfn, g)
+	}
+	return gfn
+}
+
+// ID returns the domain's number.
+func (d *Domain) ID() uint16 { return d.cfg.ID }
+
+// Page returns the page at gfn, shared with all mappings of it, or nil. It is
+// valid until the test ends.
+func (d *Domain) Page(gfn uint64) []byte {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.page(gfn)
+}
+
+// SetPage copies content into the page at gfn, which it makes if need be.
+func (d *Domain) SetPage(gfn uint64, content []byte) {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	if d.page(gfn) == nil && !d.populate(gfn) {
+		panic(fmt.Sprintf("xenfake: no room for frame %#x", gfn))
+	}
+	clear(d.page(gfn))
+	copy(d.page(gfn), content)
+}
+
+// RingPagePresent reports whether the guest has a page at the ring's frame
+// number. While a monitor is attached it must not.
+func (d *Domain) RingPagePresent() bool {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.page(ringGFN) != nil
+}
+
+// SetCPU sets a vCPU's state.
+func (d *Domain) SetCPU(vcpu int, cpu *abi.HVMHWCPU) {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	d.cpus[vcpu] = *cpu
+}
+
+// Pauses returns the domain's pause count.
+func (d *Domain) Pauses() int {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.pauses
+}
+
+// Monitored reports whether the domain has a monitor ring.
+func (d *Domain) Monitored() bool {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.ring != nil
+}
+
+// CtrlReg returns how a control register is monitored.
+func (d *Domain) CtrlReg(index uint8) (cr abi.MonitorCtrlReg, on bool) {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	cr, on = d.ctrlRegs[index]
+	return cr, on
+}
+
+// Breakpoints reports whether software breakpoints are monitored.
+func (d *Domain) Breakpoints() bool {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.breakpoint
+}
+
+// Injected returns the events injected into the domain so far.
+func (d *Domain) Injected() []abi.InjectEvent {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return append([]abi.InjectEvent(nil), d.inject...)
+}
+
+// Kill destroys the domain: it is dying as long as its memory is mapped or
+// its ring in use, which for the fake means for ever.
+func (d *Domain) Kill() {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	d.dying = true
+}
+
+// Remove makes the hypervisor forget the domain.
+func (d *Domain) Remove() {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	delete(d.x.domains, d.cfg.ID)
+	d.x.tb.Cleanup(d.free)
+}

@@ -1,0 +1,368 @@
+package xenfake
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"syscall"
+
+	"github.com/govmi/govmi/internal/abi"
+	"github.com/govmi/govmi/internal/hcbuf"
+)
+
+var domctlNames = map[uint32]string{
+	abi.DomctlPauseDomain:          "pausedomain",
+	abi.DomctlUnpauseDomain:        "unpausedomain",
+	abi.DomctlGetDomainInfo:        "getdomaininfo",
+	abi.DomctlGetHVMContextPartial: "gethvmcontext_partial",
+	abi.DomctlVMEventOp:            "vm_event_op",
+	abi.DomctlMonitorOp:            "monitor_op",
+}
+
+func callName(x *Xen, h *abi.PrivcmdHypercall) string {
+	if !x.logging {
+		return ""
+	}
+	switch h.Op {
+	case abi.HypercallDomctl:
+		if d, errno := at[abi.Domctl](x, h.Arg[0]); errno == 0 {
+			switch d.Cmd {
+			case abi.DomctlVMEventOp:
+				return fmt.Sprintf("domctl vm_event_op %d", hcbuf.Overlay[abi.VMEventOp](d.U[:]).Op)
+			case abi.DomctlMonitorOp:
+				u := hcbuf.Overlay[abi.MonitorOp](d.U[:])
+				return fmt.Sprintf("domctl monitor_op %d event %d", u.Op, u.Event)
+			}
+			return "domctl " + domctlNames[d.Cmd]
+		}
+	case abi.HypercallMemoryOp:
+		return fmt.Sprintf("memory_op %d", h.Arg[0])
+	case abi.HypercallHVMOp:
+		return fmt.Sprintf("hvm_op %d", h.Arg[0])
+	}
+	return fmt.Sprintf("hypercall %d", h.Op)
+}
+
+// hypercallOp is the hypervisor's entry. Negative results are the errno.
+func (x *Xen) hypercallOp(op, a0, a1, a2 uint64) (int64, syscall.Errno) {
+	if errno := x.cfg.Deny[op]; errno != 0 {
+		return 0, errno
+	}
+	switch op {
+	case abi.HypercallXenVersion:
+		return x.xenVersion(a0, a1)
+	case abi.HypercallDomctl:
+		d, errno := at[abi.Domctl](x, a0)
+		if errno == 0 {
+			errno = x.domctl(d)
+		}
+		return 0, errno
+	case abi.HypercallSysctl:
+		s, errno := at[abi.Sysctl](x, a0)
+		if errno == 0 {
+			errno = x.sysctl(s)
+		}
+		return 0, errno
+	case abi.HypercallMemoryOp:
+		return x.memoryOp(a0, a1)
+	case abi.HypercallHVMOp:
+		return 0, x.hvmOp(a0, a1)
+	case abi.HypercallMulticall:
+		for i := range a1 {
+			e, errno := at[abi.MulticallEntry](x, a0+64*i)
+			if errno != 0 {
+				return 0, errno
+			}
+			n, errno := x.hypercallOp(e.Op, e.Args[0], e.Args[1], e.Args[2])
+			if errno != 0 {
+				n = -int64(errno)
+			}
+			e.Result = n
+		}
+		_ = a2
+		return 0, 0
+	}
+	return 0, syscall.ENOSYS
+}
+
+func (x *Xen) xenVersion(cmd, arg uint64) (int64, syscall.Errno) {
+	switch cmd {
+	case abi.XenVerVersion:
+		return int64(x.cfg.Major<<16 | x.cfg.Minor), 0
+	case abi.XenVerExtraVersion:
+		p, errno := at[[16]byte](x, arg)
+		if errno == 0 {
+			*p = [16]byte{}
+			copy(p[:15], x.cfg.Extra)
+		}
+		return 0, errno
+	}
+	return 0, syscall.ENOSYS
+}
+
+func (d *Domain) info() abi.GetDomainInfo {
+	i := abi.GetDomainInfo{
+		Domain:      d.cfg.ID,
+		Flags:       255 << abi.DomInfShutdownShift,
+		TotPages:    uint64(len(d.slots)),
+		MaxPages:    uint64(d.max),
+		CPUTime:     1e9,
+		OnlineVCPUs: uint32(d.cfg.VCPUs),
+		MaxVCPUID:   uint32(d.cfg.VCPUs - 1),
+		Handle:      [16]byte{0: byte(d.cfg.ID), 15: 1},
+	}
+	for _, f := range []struct {
+		on   bool
+		flag uint32
+	}{
+		{d.dying, abi.DomInfDying},
+		{!d.cfg.PV, abi.DomInfHVM},
+		{!d.cfg.PV && !d.cfg.Shadow, abi.DomInfHAP},
+		{d.pauses > 0, abi.DomInfPaused},
+	} {
+		if f.on {
+			i.Flags |= f.flag
+		}
+	}
+	return i
+}
+
+func (x *Xen) domctl(dc *abi.Domctl) syscall.Errno {
+	if dc.InterfaceVersion != x.cfg.Domctl {
+		return syscall.EACCES
+	}
+	if dc.Cmd == abi.DomctlGetDomainInfo {
+		return x.getDomainInfo(dc)
+	}
+	if dc.Cmd == abi.DomctlVMEventOp && dc.Domain == abi.DomIDInvalid {
+		u := hcbuf.Overlay[abi.VMEventOp](dc.U[:])
+		if u.Op != abi.VMEventGetVersion {
+			x.violate("vm_event_op %d on DOMID_INVALID crashes the host", u.Op)
+			return syscall.ESRCH
+		}
+		u.Out = x.cfg.VMEvent
+		return 0
+	}
+	d := x.domains[dc.Domain]
+	if d == nil {
+		return syscall.ESRCH
+	}
+	switch dc.Cmd {
+	case abi.DomctlPauseDomain:
+		if d.pauses == 255 {
+			return syscall.EOVERFLOW
+		}
+		d.pauses++
+		return 0
+	case abi.DomctlUnpauseDomain:
+		if d.pauses == 0 {
+			return syscall.EINVAL
+		}
+		d.pauses--
+		return 0
+	case abi.DomctlGetHVMContextPartial:
+		return x.getContext(d, hcbuf.Overlay[abi.HVMContextPartial](dc.U[:]))
+	case abi.DomctlVMEventOp:
+		return x.vmEventOp(d, hcbuf.Overlay[abi.VMEventOp](dc.U[:]))
+	case abi.DomctlMonitorOp:
+		return x.monitorOp(d, hcbuf.Overlay[abi.MonitorOp](dc.U[:]))
+	}
+	return syscall.ENOSYS
+}
+
+func (x *Xen) getDomainInfo(dc *abi.Domctl) syscall.Errno {
+	old := x.cfg.Minor <= 17
+	if dc.Domain >= abi.DomIDFirstReserved {
+		if old {
+			return syscall.EINVAL
+		}
+		return syscall.ESRCH
+	}
+	for _, id := range slices.Sorted(maps.Keys(x.domains)) {
+		// Up to 4.17 the next domain answers for one that is missing.
+		if id == dc.Domain || old && id > dc.Domain {
+			*hcbuf.Overlay[abi.GetDomainInfo](dc.U[:]) = x.domains[id].info()
+			return 0
+		}
+	}
+	return syscall.ESRCH
+}
+
+func (x *Xen) getContext(d *Domain, u *abi.HVMContextPartial) syscall.Errno {
+	if d.cfg.PV {
+		return syscall.EINVAL
+	}
+	if u.Type != abi.HVMSaveCPU {
+		return syscall.EINVAL
+	}
+	if int(u.Instance) >= len(d.cpus) {
+		return syscall.ENOENT
+	}
+	p, errno := at[abi.HVMHWCPU](x, u.Buffer)
+	if errno == 0 {
+		*p = d.cpus[u.Instance]
+	}
+	return errno
+}
+
+func (x *Xen) vmEventOp(d *Domain, u *abi.VMEventOp) syscall.Errno {
+	if u.Mode != abi.VMEventModeMonitor {
+		return syscall.ENOSYS
+	}
+	switch u.Op {
+	case abi.VMEventEnable:
+		if d.cfg.NoRingPage {
+			return syscall.EOPNOTSUPP
+		}
+		if d.ring != nil {
+			return syscall.EBUSY
+		}
+		page := d.page(ringGFN)
+		if page == nil {
+			return syscall.ENOENT
+		}
+		d.ring = newFakeRing(d, page)
+		u.Out = d.ring.port
+		return 0
+	case abi.VMEventDisable:
+		if d.ring == nil {
+			return syscall.EINVAL
+		}
+		for v, n := range d.ring.waiting {
+			if n > 0 && !d.dying {
+				x.violate("DISABLE leaves vCPU %d frozen", v)
+			}
+		}
+		d.ring = nil
+		clear(d.ctrlRegs)
+		d.breakpoint = false
+		return 0
+	case abi.VMEventResume:
+		if d.ring == nil {
+			return syscall.ENODEV
+		}
+		d.resume()
+		return 0
+	}
+	return syscall.ENOSYS
+}
+
+func (x *Xen) monitorOp(d *Domain, u *abi.MonitorOp) syscall.Errno {
+	if u.Op == abi.MonitorGetCapabilities {
+		u.Event = x.cfg.Capabilities
+		return 0
+	}
+	if u.Op != abi.MonitorEnable && u.Op != abi.MonitorDisable || u.Event > 31 || x.cfg.Capabilities>>u.Event&1 == 0 {
+		return syscall.EOPNOTSUPP
+	}
+	on := u.Op == abi.MonitorEnable
+	if on && d.ring == nil {
+		x.violate("event %d enabled without a ring", u.Event)
+	}
+	switch u.Event {
+	case abi.MonitorWriteCtrlReg:
+		cr := *hcbuf.Overlay[abi.MonitorCtrlReg](u.U[:])
+		if cr.Index > 3 {
+			return syscall.EINVAL
+		}
+		if _, was := d.ctrlRegs[cr.Index]; was == on {
+			return syscall.EEXIST
+		}
+		if on {
+			d.ctrlRegs[cr.Index] = cr
+		} else {
+			delete(d.ctrlRegs, cr.Index)
+		}
+		return 0
+	case abi.MonitorSoftwareBreakpoint:
+		if d.breakpoint == on {
+			return syscall.EEXIST
+		}
+		d.breakpoint = on
+		return 0
+	}
+	return syscall.EOPNOTSUPP
+}
+
+func (x *Xen) sysctl(s *abi.Sysctl) syscall.Errno {
+	if s.InterfaceVersion != x.cfg.Sysctl {
+		return syscall.EACCES
+	}
+	if s.Cmd != abi.SysctlGetDomainInfoList {
+		return syscall.ENOSYS
+	}
+	u := hcbuf.Overlay[abi.GetDomainInfoList](s.U[:])
+	u.NumDomains = 0
+	stride := abi.DomainInfoStride(x.cfg.Domctl)
+	for _, id := range slices.Sorted(maps.Keys(x.domains)) {
+		if id < u.FirstDomain || u.NumDomains == u.MaxDomains {
+			continue
+		}
+		p, errno := at[abi.GetDomainInfo](x, u.Buffer+uint64(stride)*uint64(u.NumDomains))
+		if errno != 0 {
+			return errno
+		}
+		*p = x.domains[id].info()
+		u.NumDomains++
+	}
+	return 0
+}
+
+func (x *Xen) memoryOp(cmd, arg uint64) (int64, syscall.Errno) {
+	switch cmd {
+	case abi.MemMaximumGPFN:
+		p, errno := at[uint16](x, arg)
+		if errno != 0 {
+			return 0, errno
+		}
+		d := x.domains[*p]
+		if d == nil {
+			return 0, syscall.ESRCH
+		}
+		return int64(d.maxGPFN()), 0
+	case abi.MemPopulatePhysmap, abi.MemDecreaseReservation:
+		// Every failure is the number of extents done: none.
+		r, errno := at[abi.MemoryReservation](x, arg)
+		if errno != 0 || r.NrExtents != 1 || r.ExtentOrder != 0 {
+			return 0, 0
+		}
+		gfn, errno := at[uint64](x, r.ExtentStart)
+		d := x.domains[r.DomID]
+		if errno != 0 || d == nil {
+			return 0, 0
+		}
+		if cmd == abi.MemPopulatePhysmap {
+			if !d.populate(*gfn) {
+				return 0, 0
+			}
+			return 1, 0
+		}
+		if _, ok := d.slots[*gfn]; !ok {
+			return 0, 0
+		}
+		delete(d.slots, *gfn)
+		return 1, 0
+	}
+	return 0, syscall.ENOSYS
+}
+
+func (x *Xen) hvmOp(cmd, arg uint64) syscall.Errno {
+	p, errno := at[abi.HVMParam](x, arg)
+	if errno != 0 {
+		return errno
+	}
+	d := x.domains[p.DomID]
+	switch {
+	case cmd != abi.HVMOpGetParam || p.Index != abi.HVMParamMonitorRingPFN:
+		return syscall.ENOSYS
+	case d == nil:
+		return syscall.ESRCH
+	case d.cfg.PV:
+		return syscall.EINVAL
+	}
+	p.Value = ringGFN
+	if d.cfg.NoRingPage {
+		p.Value = 0
+	}
+	return 0
+}
