@@ -27,8 +27,8 @@ type Package struct {
 // Fetch returns the packages that specs name, in the version that suite ("bookworm") and its security updates offer, unpacked below cacheDir.
 //
 // A spec is the name of a package, or META>PREFIX for the package that META depends on whose name begins with PREFIX:
-// "linux-image-amd64>linux-image-". A plus sign at the end adds the libraries that a package's programs need: the dependencies whose names
-// begin with lib, and theirs. Other dependencies are not followed. Only amd64.
+// "linux-image-amd64>linux-image-". A plus sign at the end adds the libraries that a package's programs need: its dependencies that are
+// libraries by their names, and theirs. Other dependencies are not followed. Only amd64.
 func Fetch(ctx context.Context, cacheDir, suite string, specs ...string) (*Tree, error) {
 	s := newSuite(cacheDir, suite)
 	if t, err := s.recorded(specs); t != nil || err != nil {
@@ -171,7 +171,7 @@ func (s *suite) libraries(ctx context.Context, root stanza) ([]stanza, error) {
 		var names []string
 		for _, st := range level {
 			for _, d := range dependencies(st) {
-				if strings.HasPrefix(d, "lib") && !seen[d] {
+				if isLibrary(d) && !seen[d] {
 					seen[d] = true
 					names = append(names, d)
 				}
@@ -188,6 +188,9 @@ func (s *suite) libraries(ctx context.Context, root stanza) ([]stanza, error) {
 	}
 	return all, nil
 }
+
+// isLibrary tells by the name; zlib's package has the only one that breaks the rule.
+func isLibrary(name string) bool { return strings.HasPrefix(name, "lib") || name == "zlib1g" }
 
 // dependencies returns the names in a package's Pre-Depends and Depends; of alternatives the first.
 func dependencies(st stanza) []string {
