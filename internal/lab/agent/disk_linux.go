@@ -16,13 +16,14 @@ import (
 
 const diskBuffer = 1 << 20
 
-// Disk is a lab disk's tar area. It bypasses the page cache, because the host
+// Disk is a lab disk's content. It bypasses the page cache, because the host
 // writes the job disk and reads the result disk while dom0 runs. It is for one
 // goroutine.
 type Disk struct {
 	// Header is sector 0 as it was when the disk was opened.
 	Header wire.DiskHeader
 
+	name string
 	f    *os.File
 	buf  []byte // page aligned, as O_DIRECT wants it
 	size int64
@@ -84,7 +85,7 @@ func openDisk(name string) (_ *Disk, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	d := &Disk{f: f}
+	d := &Disk{name: name, f: f}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -108,10 +109,10 @@ func openDisk(name string) (_ *Disk, err error) {
 	return d, nil
 }
 
-// Size is the tar area's room in bytes.
+// Size is the content's room in bytes.
 func (d *Disk) Size() int64 { return d.size - wire.DiskDataOffset }
 
-// ReadAt reads from the tar area.
+// ReadAt reads from the content.
 func (d *Disk) ReadAt(b []byte, off int64) (int, error) {
 	if off < 0 || off >= d.Size() {
 		return 0, io.EOF
@@ -132,7 +133,7 @@ func (d *Disk) ReadAt(b []byte, off int64) (int, error) {
 	return total, nil
 }
 
-// WriteAt writes to the tar area; off must be a multiple of the sector size,
+// WriteAt writes to the content; off must be a multiple of the sector size,
 // and the last sector is padded with zeros.
 func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
 	if off%wire.DiskSectorSize != 0 {

@@ -35,10 +35,11 @@ type Config struct {
 //go:embed init.sh
 var initScript []byte
 
-// modules is what dom0 loads: Xen's devices, and the disks of either lane.
+// modules is what dom0 loads: Xen's devices, the disks of either lane, and what
+// the kit's disk is mounted with.
 var modules = []string{
 	"xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs",
-	"ata_piix", "crct10dif_generic", "sd_mod",
+	"ata_piix", "crct10dif_generic", "sd_mod", "loop", "romfs",
 }
 
 // The tools without which there is no lab, and those that some versions lack.

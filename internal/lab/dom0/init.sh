@@ -14,7 +14,6 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts || die "no devpts" # xenconsoled needs it
 mount -t tmpfs tmpfs /run
 mount -t tmpfs -o size=100% tmpfs /tmp
-mount -t tmpfs -o size=100% tmpfs /lab
 mkdir -p /run/xen /run/xenstored /run/lock /run/govmi
 export HOME=/root TERM=${TERM:-linux}
 PATH=$(cat /etc/xen-tools-dir):/sbin:/usr/sbin:/bin:/usr/bin:/lab/bin

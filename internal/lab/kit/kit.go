@@ -1,19 +1,17 @@
 package kit
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 
 	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/image"
+	"github.com/govmi/govmi/internal/lab/romfs"
 )
 
 // Packages lists the Debian packages that [Config.Tools] is made from, without
@@ -44,7 +42,10 @@ type Config struct {
 	Programs map[string]string
 }
 
-// Write writes the kit as a tar.
+// Volume is the name of the kit's file system.
+const Volume = "govmi-kit"
+
+// Write writes the kit as a romfs image, which dom0 mounts on [guest.KitDir].
 func Write(ctx context.Context, w io.Writer, cfg Config) (err error) {
 	dir, err := os.MkdirTemp("", "govmi-kit-")
 	if err != nil {
@@ -75,7 +76,7 @@ func Write(ctx context.Context, w io.Writer, cfg Config) (err error) {
 		}
 		files[guest.KASLRFile(k.Name)] = kaslr
 	}
-	return writeTar(w, files)
+	return romfs.Write(w, Volume, files)
 }
 
 func writeFile(name string, write func(io.Writer) error) (err error) {
@@ -85,38 +86,4 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	return write(f)
-}
-
-func writeTar(w io.Writer, files map[string]string) error {
-	tw := tar.NewWriter(w)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if path.IsAbs(name) {
-			return fmt.Errorf("kit: %s is not relative", name)
-		}
-		if err := writeMember(tw, name, files[name]); err != nil {
-			return fmt.Errorf("kit: %s: %w", name, err)
-		}
-	}
-	if err := tw.Close(); err != nil {
-		return fmt.Errorf("kit: %w", err)
-	}
-	return nil
-}
-
-func writeMember(tw *tar.Writer, name, source string) (err error) {
-	f, err := os.Open(source)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	fi, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	h := &tar.Header{Name: name, Mode: 0o755, Size: fi.Size(), Format: tar.FormatPAX}
-	if err := tw.WriteHeader(h); err != nil {
-		return err
-	}
-	_, err = io.Copy(tw, f)
-	return err
 }

@@ -21,15 +21,15 @@ const (
 	// RoleResult carries one job's result tar back, written by the agent
 	// before the Done frame.
 	RoleResult Role = "result"
-	// RoleKit carries a tar that never changes while dom0 runs; the agent
-	// unpacks it into /lab at boot.
+	// RoleKit carries a file system image that never changes while dom0 runs;
+	// the agent mounts it on /lab at boot.
 	RoleKit Role = "kit"
 )
 
 // DiskSectorSize is the alignment in bytes of every access to a disk.
 const DiskSectorSize = 512
 
-// DiskDataOffset is where the tar begins, in bytes; sector 0 holds the
+// DiskDataOffset is where the content begins, in bytes; sector 0 holds the
 // [DiskHeader] and the rest up to here is zero.
 const DiskDataOffset = 4096
 
@@ -40,7 +40,7 @@ var ErrNotLabDisk = errors.New("wire: not a disk of the lab")
 
 // DiskHeader is sector 0 of a disk, little endian: magic (16 bytes), role
 // (16, zero-padded), length (8), SHA-256 (32), CRC-32 of all that (4), zeros.
-// Length and SHA256 describe the tar of a kit disk; for job and result disks
+// Length and SHA256 describe the content of a kit disk; for job and result disks
 // they are zero, the frames [Run] and [Done] say it.
 type DiskHeader struct {
 	Role   Role

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// WriteDisk writes a disk of the role to w: header, room, and the tar of r from
+// WriteDisk writes a disk of the role to w: header, room, and the content of r from
 // [DiskDataOffset] on, padded to whole sectors. r is read twice, first for the
 // digest.
 func WriteDisk(w io.WriterAt, role Role, r io.ReadSeeker) error {

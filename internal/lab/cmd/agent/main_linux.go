@@ -45,10 +45,10 @@ func run() (err error) {
 	if err != nil {
 		return errors.Join(err, enc.Encode(&wire.Progress{Text: err.Error()}))
 	}
-	if err := enc.Encode(&wire.Progress{Text: "unpacking the kit"}); err != nil {
+	if err := enc.Encode(&wire.Progress{Text: "mounting the kit"}); err != nil {
 		return err
 	}
-	if err := unpackKit(disks[wire.RoleKit]); err != nil {
+	if err := agent.MountKit(disks[wire.RoleKit], kitDir); err != nil {
 		return errors.Join(err, enc.Encode(&wire.Progress{Text: err.Error()}))
 	}
 	return agent.Serve(context.Background(), agent.Config{
@@ -66,11 +66,6 @@ func disks() (map[wire.Role]*agent.Disk, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), diskMax)
 	defer cancel()
 	return agent.FindDisks(ctx, wire.RoleJob, wire.RoleResult, wire.RoleKit)
-}
-
-func unpackKit(disk *agent.Disk) (err error) {
-	defer func() { err = errors.Join(err, disk.Close()) }()
-	return agent.UnpackKit(disk, kitDir)
 }
 
 func hello() wire.Hello {
