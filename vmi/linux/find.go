@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/xen"
@@ -19,6 +20,8 @@ const (
 const (
 	eferLMA = 1 << 10
 	cr4LA57 = 1 << 12
+	// kptiUserBit tells the root of a process's user half under KPTI.
+	kptiUserBit = 1 << 12
 
 	scanChunk = 1 << 20
 	// The tables before and behind the token table: names, markers and offsets
@@ -57,26 +60,15 @@ func findEntry(mem *vmi.Memory, regs []xen.Registers) (vmi.VirtAddr, vmi.Address
 	var best vmi.AddressSpace
 	var most uint64
 	var firstErr error
-	for i := range regs {
-		r := &regs[i]
-		if r.CR3 == 0 || r.EFER&eferLMA == 0 {
+	for _, s := range candidateSpaces(mem, regs) {
+		if _, err := s.Translate(entry); err != nil {
+			if firstErr == nil {
+				firstErr = err
+			}
 			continue
 		}
-		roots := []vmi.CR3{vmi.CR3(r.CR3), vmi.CR3(r.CR3 &^ 0x1000)}
-		for _, root := range roots {
-			s := mem.AddressSpace(root)
-			if r.CR4&cr4LA57 != 0 {
-				s = mem.AddressSpace5(root)
-			}
-			if _, err := s.Translate(entry); err != nil {
-				if firstErr == nil {
-					firstErr = err
-				}
-				continue
-			}
-			if n := mappedBytes(s); n > most {
-				best, most = s, n
-			}
+		if n := mappedBytes(s); n > most {
+			best, most = s, n
 		}
 	}
 	if most == 0 {
@@ -86,6 +78,31 @@ func findEntry(mem *vmi.Memory, regs []xen.Registers) (vmi.VirtAddr, vmi.Address
 		return 0, none, fmt.Errorf("%w: its system call entry point cannot be read: %w", ErrNotLinux, firstErr)
 	}
 	return entry, best, nil
+}
+
+// maxSpaces bounds the address spaces that are tried; any vCPU's will do.
+const maxSpaces = 16
+
+// candidateSpaces returns the address spaces that the vCPUs use, each with bit
+// 12 of the root as it is and cleared.
+func candidateSpaces(mem *vmi.Memory, regs []xen.Registers) []vmi.AddressSpace {
+	var spaces []vmi.AddressSpace
+	for i := range regs {
+		r := &regs[i]
+		if r.CR3 == 0 || r.EFER&eferLMA == 0 {
+			continue
+		}
+		s := mem.AddressSpace(vmi.CR3(r.CR3))
+		if r.CR4&cr4LA57 != 0 {
+			s = mem.AddressSpace5(vmi.CR3(r.CR3))
+		}
+		for _, s := range []vmi.AddressSpace{s, s.WithRoot(vmi.CR3(r.CR3 &^ kptiUserBit))} {
+			if len(spaces) < maxSpaces && !slices.Contains(spaces, s) {
+				spaces = append(spaces, s)
+			}
+		}
+	}
+	return spaces
 }
 
 func mappedBytes(s vmi.AddressSpace) uint64 {
@@ -120,16 +137,19 @@ func imageRegions(s vmi.AddressSpace, data bool) []region {
 // findSymbols searches the kernel's image for its symbol table.
 func findSymbols(s vmi.AddressSpace, entry vmi.VirtAddr) (*Symbols, error) {
 	var reason error
-	candidates := 0
+	candidates, work := 0, maxEffort
 	for _, data := range []bool{true, false} {
 		for _, r := range imageRegions(s, data) {
 			for at := range findDigits(s, r) {
 				if candidates++; candidates > maxCandidates {
-					return nil, fmt.Errorf("%w: too many look-alikes", ErrNoKallsyms)
+					return nil, fmt.Errorf("%w: %w", ErrNoKallsyms, errTooMuchWork)
 				}
-				syms, err := symbolsAround(s, r, at, entry)
+				syms, err := symbolsAround(s, r, at, entry, &work)
 				if err == nil {
 					return syms, nil
+				}
+				if errors.Is(err, errTooMuchWork) {
+					return nil, fmt.Errorf("%w: %w", ErrNoKallsyms, err)
 				}
 				if !errors.Is(err, errNoTokenTable) {
 					reason = err
@@ -178,7 +198,7 @@ func findDigits(s vmi.AddressSpace, r region) func(yield func(vmi.VirtAddr) bool
 
 // symbolsAround decodes the symbol table whose token table has its digits at
 // address at in region r.
-func symbolsAround(s vmi.AddressSpace, r region, at, entry vmi.VirtAddr) (*Symbols, error) {
+func symbolsAround(s vmi.AddressSpace, r region, at, entry vmi.VirtAddr, work *effort) (*Symbols, error) {
 	// Most look-alikes fail here, on little memory.
 	near := around(r, at, 64<<10, 64<<10)
 	if _, _, err := readTokenTable(s, near, at); err != nil {
@@ -189,7 +209,7 @@ func symbolsAround(s vmi.AddressSpace, r region, at, entry vmi.VirtAddr) (*Symbo
 	if err != nil {
 		return nil, err
 	}
-	return decodeKallsyms(buf, tt, wide.start, entry)
+	return decodeKallsyms(buf, tt, wide.start, entry, work)
 }
 
 // around returns the part of r from before below at to after above it, from an

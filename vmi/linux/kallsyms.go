@@ -36,6 +36,7 @@ const (
 	maxSymbols     = 1 << 20
 	maxNameBytes   = 64 << 20
 	markerInterval = 256
+	maxMarkers     = maxSymbols / markerInterval
 	// entrySymbol is what MSR LSTAR points to.
 	entrySymbol = "entry_SYSCALL_64"
 )
@@ -44,7 +45,23 @@ const (
 // use is the character itself.
 var digitTokens = []byte("0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00")
 
-var errNoTokenTable = errors.New("no token table")
+var (
+	errNoTokenTable = errors.New("no token table")
+	errTooMuchWork  = errors.New("too many look-alikes of symbol tables")
+)
+
+// effort bounds the search in memory that imitates symbol tables. A genuine
+// kernel of 200,000 symbols needs less than a million steps.
+type effort int
+
+const maxEffort effort = 100_000_000
+
+func (e *effort) spend(n int) error {
+	if *e -= effort(n); *e < 0 {
+		return errTooMuchWork
+	}
+	return nil
+}
 
 // tokenTable is a token table found in a piece of memory.
 type tokenTable struct {
@@ -102,10 +119,10 @@ type kallsymsLayout struct {
 // decodeKallsyms decodes the symbol table around the token table tt in buf,
 // whose first byte is at address base. The result has the symbol
 // entry_SYSCALL_64 at entry.
-func decodeKallsyms(buf []byte, tt *tokenTable, base, entry vmi.VirtAddr) (*Symbols, error) {
-	lay, ok := findNames(buf, tt.start)
-	if !ok {
-		return nil, errors.New("no name table before the token table")
+func decodeKallsyms(buf []byte, tt *tokenTable, base, entry vmi.VirtAddr, e *effort) (*Symbols, error) {
+	lay, err := findNames(buf, tt.start, e)
+	if err != nil {
+		return nil, err
 	}
 	s, err := expandNames(buf, lay, tt)
 	if err != nil {
@@ -119,50 +136,33 @@ func decodeKallsyms(buf []byte, tt *tokenTable, base, entry vmi.VirtAddr) (*Symb
 	return nil, errors.New("no offset table that fits the names")
 }
 
+var errNoNames = errors.New("no name table before the token table")
+
 // findNames finds markers, names and num_syms before the token table at
 // limit.
-func findNames(buf []byte, limit int) (kallsymsLayout, bool) {
-	if lay, ok := namesBelow(buf, limit); ok {
-		return lay, true
+func findNames(buf []byte, limit int, e *effort) (kallsymsLayout, error) {
+	lay, err := namesBelow(buf, limit, e)
+	if !errors.Is(err, errNoNames) {
+		return lay, err
 	}
 	// 6.2 and 6.3: seqs_of_names lies between, as long as it takes.
 	for gap := 8; gap < limit && gap <= 3*maxSymbols; gap += 8 {
-		lay, ok := namesBelow(buf, limit-gap)
-		if ok && alignUp(3*lay.numSyms) == gap {
-			return lay, true
+		lay, err := namesBelow(buf, limit-gap, e)
+		if err == nil && alignUp(3*lay.numSyms) == gap || errors.Is(err, errTooMuchWork) {
+			return lay, err
 		}
 	}
-	return kallsymsLayout{}, false
+	return kallsymsLayout{}, errNoNames
 }
 
 // namesBelow tries markers that end at limit or one padding word below.
-func namesBelow(buf []byte, limit int) (lay kallsymsLayout, ok bool) {
-	if limit < 64 {
-		return lay, false
+func namesBelow(buf []byte, limit int, e *effort) (lay kallsymsLayout, err error) {
+	start, count := markersBelow(buf, limit)
+	if err := e.spend(1 + count); err != nil {
+		return lay, err
 	}
-	end := limit
-	if word(buf, end-4) == 0 {
-		end -= 4
-	}
-	// Downwards the markers fall to 0, by a plausible length of 256 names.
-	start := end
-	for next := uint32(0); ; {
-		start -= 4
-		if start < 8 {
-			return lay, false
-		}
-		m := word(buf, start)
-		if start != end-4 && (m >= next || next-m < 2*markerInterval || next-m > markerInterval*(2+maxTokenLen)) {
-			return lay, false
-		}
-		next = m
-		if m == 0 {
-			break
-		}
-	}
-	count := (end - start) / 4
 	if count < 2 || start%8 != 0 {
-		return lay, false
+		return lay, errNoNames
 	}
 	lay.namesEnd = start
 	lay.markers = make([]uint32, count)
@@ -183,12 +183,42 @@ func namesBelow(buf []byte, limit int) (lay kallsymsLayout, ok bool) {
 		}
 		lay.names, lay.numSyms = names, n
 		for _, lay.longNames = range []bool{true, false} {
-			if lay.check(buf) {
-				return lay, true
+			ok, steps := lay.check(buf)
+			if err := e.spend(steps); err != nil {
+				return lay, err
+			}
+			if ok {
+				return lay, nil
 			}
 		}
 	}
-	return lay, false
+	return lay, errNoNames
+}
+
+// markersBelow returns the start and number of what can be markers that end
+// at limit or one padding word below. Downwards they fall to 0, by a plausible
+// length of 256 names each. The number is 0 if there are none.
+func markersBelow(buf []byte, limit int) (start, count int) {
+	if limit < 64 {
+		return 0, 0
+	}
+	end := limit
+	if word(buf, end-4) == 0 {
+		end -= 4
+	}
+	var next uint32
+	for start = end - 4; start >= 8 && count < maxMarkers; start -= 4 {
+		m := word(buf, start)
+		if count > 0 && (m >= next || next-m < 2*markerInterval || next-m > markerInterval*(2+maxTokenLen)) {
+			return 0, 0
+		}
+		count++
+		if m == 0 {
+			return start, count
+		}
+		next = m
+	}
+	return 0, 0
 }
 
 func word(buf []byte, off int) uint32 { return binary.LittleEndian.Uint32(buf[off:]) }
@@ -213,19 +243,19 @@ func (lay *kallsymsLayout) next(buf []byte, off int) (tokens []byte, after int, 
 	return buf[off : off+n], off + n, true
 }
 
-// check reports whether the names agree with all markers and fill the space.
-func (lay *kallsymsLayout) check(buf []byte) bool {
+// check reports whether the names agree with all markers and fill the space,
+// and how many names it looked at.
+func (lay *kallsymsLayout) check(buf []byte) (ok bool, steps int) {
 	off := lay.names
 	for i := range lay.numSyms {
 		if i%markerInterval == 0 && off-lay.names != int(lay.markers[i/markerInterval]) {
-			return false
+			return false, i
 		}
-		var ok bool
 		if _, off, ok = lay.next(buf, off); !ok {
-			return false
+			return false, i
 		}
 	}
-	return lay.namesEnd-off < 8
+	return lay.namesEnd-off < 8, lay.numSyms
 }
 
 // expandNames decompresses all names.
