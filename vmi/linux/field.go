@@ -21,8 +21,12 @@ type Field struct {
 	BitOffset, BitSize uint8
 }
 
-// maxNesting bounds the members of members that a name is searched in.
-const maxNesting = 16
+const (
+	// maxNesting bounds the members of members that a name is searched in.
+	maxNesting = 16
+	// maxVisits bounds the members looked at; task_struct has some 250.
+	maxVisits = 100_000
+)
 
 // Field resolves a path such as "task_struct.pid" or "task_struct.se.on_rq".
 // Members of anonymous members are found as C finds them. A pointer is not
@@ -43,12 +47,13 @@ func (k *Kernel) Field(path string) (f Field, err error) {
 	}
 	var bits btf.Bits
 	var m btf.Member
+	visits := maxVisits
 	for i, part := range strings.Split(rest, ".") {
 		if i >= maxNesting {
 			return Field{}, fmt.Errorf("%w: %s is nested too deeply", ErrNoField, path)
 		}
 		var off btf.Bits
-		m, off, ok = findMember(typ, part, 0)
+		m, off, ok = findMember(typ, part, 0, &visits)
 		if !ok {
 			return Field{}, fmt.Errorf("%w: %s", ErrNoField, path)
 		}
@@ -58,8 +63,10 @@ func (k *Kernel) Field(path string) (f Field, err error) {
 	return makeField(path, bits, m)
 }
 
-// findMember returns the member of a name and its offset in typ.
-func findMember(typ btf.Type, name string, depth int) (btf.Member, btf.Bits, bool) {
+// findMember returns the member of a name and its offset in typ. Types that
+// contain themselves, or each other many times over, are not C but can be in
+// a guest's BTF.
+func findMember(typ btf.Type, name string, depth int, visits *int) (btf.Member, btf.Bits, bool) {
 	var members []btf.Member
 	switch t := typ.(type) {
 	case *btf.Struct:
@@ -67,8 +74,8 @@ func findMember(typ btf.Type, name string, depth int) (btf.Member, btf.Bits, boo
 	case *btf.Union:
 		members = t.Members
 	}
-	if depth > maxNesting {
-		members = nil
+	if *visits -= len(members); depth > maxNesting || *visits < 0 {
+		return btf.Member{}, 0, false
 	}
 	for _, m := range members {
 		if m.Name == name {
@@ -79,7 +86,7 @@ func findMember(typ btf.Type, name string, depth int) (btf.Member, btf.Bits, boo
 		if m.Name != "" {
 			continue
 		}
-		if found, off, ok := findMember(btf.UnderlyingType(m.Type), name, depth+1); ok {
+		if found, off, ok := findMember(btf.UnderlyingType(m.Type), name, depth+1, visits); ok {
 			return found, m.Offset + off, true
 		}
 	}

@@ -225,14 +225,18 @@ func around(r region, at, before, after vmi.VirtAddr) region {
 	return p
 }
 
-// readTokenTable reads the part of r around at that can be read, and the token
-// table in it.
+// readTokenTable reads r and the token table with its digits at address at.
+// Pages that cannot be read count as zero; where they matter, decoding fails.
 func readTokenTable(s vmi.AddressSpace, r region, at vmi.VirtAddr) ([]byte, *tokenTable, error) {
 	buf := make([]byte, r.end-r.start)
-	n, err := s.Read(r.start, buf)
-	if err != nil && vmi.VirtAddr(n) < at-r.start {
-		return nil, nil, err
+	for off := 0; off < len(buf); {
+		n, err := s.Read(r.start+vmi.VirtAddr(off), buf[off:])
+		off += n
+		if err != nil {
+			page := (r.start + vmi.VirtAddr(off) + xen.PageSize) &^ (xen.PageSize - 1)
+			off = int(page - r.start)
+		}
 	}
-	tt, err := parseTokenTable(buf[:n], int(at-r.start))
-	return buf[:n], tt, err
+	tt, err := parseTokenTable(buf, int(at-r.start))
+	return buf, tt, err
 }
