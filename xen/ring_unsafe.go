@@ -22,10 +22,10 @@ type ring struct {
 	version uint32
 	size    uint32 // of an entry
 
-	reqCons   uint32
-	rspProd   uint32
-	published uint32 // rspProd as Xen has it
-	taken     bool   // a request waits for its answer
+	reqCons uint32
+	rspProd uint32
+	told    uint32 // rspProd as Xen has been notified of it
+	taken   bool   // a request waits for its answer
 
 	slot [400 / 8]uint64 // private copy of the taken request
 	out  abi.VMEventHeader
@@ -119,13 +119,14 @@ func (r *ring) answer(resp *Response) error {
 	return err
 }
 
-// publish hands the answers written so far to Xen and reports whether there
-// were any; then Xen wants a notification.
+// publish hands the answers written so far to Xen and reports whether it has
+// to be notified of some; notified says that it was.
 func (r *ring) publish() bool {
-	if r.published == r.rspProd {
+	if r.told == r.rspProd {
 		return false
 	}
 	atomic.StoreUint32(r.index(abi.RingRspProd), r.rspProd)
-	r.published = r.rspProd
 	return true
 }
+
+func (r *ring) notified() { r.told = r.rspProd }

@@ -112,6 +112,7 @@ func (m *Monitor) publish() error {
 	if err := m.ch.Notify(); err != nil {
 		return m.broken("notify Xen", err)
 	}
+	m.ring.notified()
 	return nil
 }
 

@@ -26,6 +26,7 @@ type port struct {
 	dom    *Domain
 	masked bool // delivered and not yet written back
 	latch  bool // arrived while masked
+	buf    [4]byte
 }
 
 // raise delivers an event. x.mu is held.
@@ -35,9 +36,8 @@ func (p *port) raise() {
 		return
 	}
 	p.masked = true
-	var b [4]byte
-	binary.NativeEndian.PutUint32(b[:], p.local)
-	if _, err := unix.Write(p.file.w, b[:]); err != nil {
+	binary.NativeEndian.PutUint32(p.buf[:], p.local)
+	if _, err := unix.Write(p.file.w, p.buf[:]); err != nil {
 		p.file.x.violate("deliver an event: %v", err)
 	}
 }

@@ -51,19 +51,18 @@ type ring struct {
 	bound    *port
 	waiting  []int // pause count per vCPU
 	got      []Response
-	answered chan struct{} // closed and replaced when responses arrive
+	answered chan struct{} // if somebody waits: closed when responses arrive
 }
 
 const remotePort = 77
 
 func newFakeRing(d *Domain, page []byte) *ring {
 	r := &ring{
-		page:     page,
-		version:  d.x.cfg.VMEvent,
-		size:     abi.VMEventSize(d.x.cfg.VMEvent),
-		port:     remotePort,
-		waiting:  make([]int, d.cfg.VCPUs),
-		answered: make(chan struct{}),
+		page:    page,
+		version: d.x.cfg.VMEvent,
+		size:    abi.VMEventSize(d.x.cfg.VMEvent),
+		port:    remotePort,
+		waiting: make([]int, d.cfg.VCPUs),
 	}
 	// Xen attaches to the indices that it finds.
 	r.reqProd = atomic.LoadUint32(r.index(abi.RingReqProd))
@@ -99,28 +98,32 @@ func (d *Domain) put(ev *Event) error {
 	if r.reqProd-r.rspCons >= abi.RingSlots {
 		return ErrRingFull
 	}
-	h := abi.VMEventHeader{
-		Version: r.version, Flags: ev.Flags, Reason: ev.Reason, VCPUID: ev.VCPU, Altp2mIdx: ev.View, U: ev.U,
-	}
 	switch ev.Reason {
 	case abi.ReasonWriteCtrlReg:
 		if _, on := d.ctrlRegs[uint8(ev.CtrlReg.Index)]; !on {
 			return ErrDisabled
 		}
-		*hcbuf.Overlay[abi.EventCtrlReg](h.U[:]) = ev.CtrlReg
 	case abi.ReasonSoftwareBreakpoint:
 		if !d.breakpoint {
 			return ErrDisabled
 		}
-		*hcbuf.Overlay[abi.EventDebug](h.U[:]) = ev.Breakpoint
+	}
+	e := r.entry(r.reqProd)
+	clear(e)
+	h := hcbuf.Overlay[abi.VMEventHeader](e)
+	*h = abi.VMEventHeader{
+		Version: r.version, Flags: ev.Flags, Reason: ev.Reason, VCPUID: ev.VCPU, Altp2mIdx: ev.View, U: ev.U,
 	}
 	if !ev.Async {
 		h.Flags |= abi.FlagVCPUPaused
 		r.waiting[ev.VCPU]++
 	}
-	e := r.entry(r.reqProd)
-	clear(e)
-	*hcbuf.Overlay[abi.VMEventHeader](e) = h
+	switch ev.Reason {
+	case abi.ReasonWriteCtrlReg:
+		*hcbuf.Overlay[abi.EventCtrlReg](h.U[:]) = ev.CtrlReg
+	case abi.ReasonSoftwareBreakpoint:
+		*hcbuf.Overlay[abi.EventDebug](h.U[:]) = ev.Breakpoint
+	}
 	data := e[abi.VMEventData:]
 	if r.version == abi.VMEventV6 {
 		*hcbuf.Overlay[abi.RegsV6](data) = abi.RegsV6{RegsHead: ev.Regs.RegsHead, RegsTail: ev.Regs.RegsTail}
@@ -169,8 +172,10 @@ func (d *Domain) resume() {
 			rsp.Regs = *hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:])
 		}
 		r.got = append(r.got, rsp)
-		close(r.answered)
-		r.answered = make(chan struct{})
+		if r.answered != nil {
+			close(r.answered)
+			r.answered = nil
+		}
 	}
 }
 
@@ -184,6 +189,14 @@ func (d *Domain) Responses() []Response {
 	got := d.ring.got
 	d.ring.got = nil
 	return got
+}
+
+// Forget forgets the responses taken so far and keeps their memory, so that
+// counts of allocations are the tested code's.
+func (d *Domain) Forget() {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	d.ring.got = d.ring.got[:0]
 }
 
 // Trap injects a synchronous event and waits for the answer to it.
@@ -200,6 +213,9 @@ func (d *Domain) Trap(ctx context.Context, ev *Event) (Response, error) {
 				r.got = append(r.got[:i], r.got[i+1:]...)
 				return rsp, nil
 			}
+		}
+		if r.answered == nil {
+			r.answered = make(chan struct{})
 		}
 		ch := r.answered
 		d.x.mu.Unlock()

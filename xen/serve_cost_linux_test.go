@@ -1,0 +1,88 @@
+package xen
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/govmi/govmi/internal/abi"
+	"github.com/govmi/govmi/internal/xenfake"
+)
+
+func costFixture(tb testing.TB) (*Monitor, func()) {
+	x := xenfake.New(tb, nil)
+	g := x.AddDomain(&xenfake.DomainConfig{ID: 1})
+	h, err := Open(&Options{Devices: x})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	d, err := h.Domain(1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m, err := d.OpenMonitor(nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := errors.Join(m.EnableCtrlReg(CR3, nil), m.EnableSoftwareBreakpoint()); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := errors.Join(m.Close(), h.Close()); err != nil {
+			tb.Error(err)
+		}
+	})
+
+	events := []*xenfake.Event{
+		{Reason: abi.ReasonWriteCtrlReg, CtrlReg: abi.EventCtrlReg{Index: uint32(CR3), New: 1}},
+		{Reason: abi.ReasonSoftwareBreakpoint},
+	}
+	regs := new(Registers)
+	handler := func(r *Request) Response {
+		if r.Reason == ReasonSoftwareBreakpoint {
+			return Response{Action: EmulateInsn}
+		}
+		*regs = r.Regs
+		return Response{Action: SetRegisters, Regs: regs}
+	}
+	i := 0
+	// What Serve does from the wake-up on.
+	return m, func() {
+		i++
+		if err := g.Inject(events[i%len(events)]); err != nil {
+			tb.Fatal(err)
+		}
+		if ok, err := m.ch.Pending(); !ok || err != nil {
+			tb.Fatal(ok, err)
+		}
+		if n, err := m.answer(handler); n != 1 || err != nil {
+			tb.Fatal(n, err)
+		}
+		if i%1024 == 0 {
+			g.Forget()
+		}
+	}
+}
+
+func TestServeCost(t *testing.T) {
+	m, event := costFixture(t)
+	event()
+	hypercalls, notifies := m.dom.hyp.conn.Ioctls(), m.ch.Ioctls()
+	const runs = 1000
+	if n := testing.AllocsPerRun(runs, event); n != 0 {
+		t.Errorf("%v allocations per event", n)
+	}
+	if n := m.dom.hyp.conn.Ioctls() - hypercalls; n != 0 {
+		t.Errorf("%d hypercalls", n)
+	}
+	if n := m.ch.Ioctls() - notifies; n != runs+1 { // AllocsPerRun warms up once
+		t.Errorf("%d notifications for %d events", n, runs+1)
+	}
+}
+
+func BenchmarkEvent(b *testing.B) {
+	_, event := costFixture(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		event()
+	}
+}
