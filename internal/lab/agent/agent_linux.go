@@ -79,7 +79,7 @@ func Serve(ctx context.Context, cfg Config) error {
 			wg.Go(func() { s.serveJob(ctx, j) })
 		case *wire.Stdin:
 			if j := s.current(m.ID); j != nil {
-				j.input(m.Data)
+				j.takeInput(m.Data)
 			}
 		case *wire.Signal:
 			if j := s.current(m.ID); j != nil {

@@ -25,6 +25,7 @@ type consoleWatch struct {
 }
 
 type consoleLog struct {
+	file     os.FileInfo
 	off      int64
 	tail     []byte
 	reported bool
@@ -72,9 +73,14 @@ func (l *consoleLog) read(name string) bool {
 		return false // removed meanwhile
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err == nil && fi.Size() < l.off {
-		*l = consoleLog{} // begun anew
+	fi, err := f.Stat()
+	if err != nil {
+		return false
 	}
+	if l.file != nil && (!os.SameFile(fi, l.file) || fi.Size() < l.off) {
+		*l = consoleLog{} // a new guest of the same name
+	}
+	l.file = fi
 	buf := make([]byte, consoleTail)
 	found := false
 	for {

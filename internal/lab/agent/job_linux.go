@@ -23,17 +23,21 @@ import (
 const killGrace = 5 * time.Second
 
 type job struct {
-	run *wire.Run
+	run   *wire.Run
+	input *input
 
-	mu     sync.Mutex
-	group  int // process group, 0 before start and after the end
-	failed error
-	failCh chan struct{}
-	stdin  io.WriteCloser
-	tty    *os.File
+	mu      sync.Mutex
+	group   int // process group, 0 before start and after the end
+	ended   bool
+	pending []syscall.Signal // signals that came before the start
+	failed  error
+	failCh  chan struct{}
+	tty     *os.File
 }
 
-func newJob(m *wire.Run) *job { return &job{run: m, failCh: make(chan struct{})} }
+func newJob(m *wire.Run) *job {
+	return &job{run: m, input: newInput(), failCh: make(chan struct{})}
+}
 
 // fail ends the job for the reason given; the first reason counts.
 func (j *job) fail(err error) {
@@ -55,24 +59,41 @@ func (j *job) failure() error {
 func (j *job) signal(sig syscall.Signal) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.group != 0 {
+	switch {
+	case j.group != 0:
 		_ = syscall.Kill(-j.group, sig) // gone already is fine
+	case !j.ended:
+		j.pending = append(j.pending, sig)
 	}
 }
 
-func (j *job) input(data []byte) {
+func (j *job) started(group int) {
 	j.mu.Lock()
-	w := j.stdin
-	tty := j.tty
-	j.mu.Unlock()
-	switch {
-	case tty != nil:
-		_, _ = tty.Write(data) // a job that ended reads no input
-	case w == nil:
-	case len(data) == 0:
-		_ = w.Close()
-	default:
-		_, _ = w.Write(data)
+	defer j.mu.Unlock()
+	j.group = group
+	for _, sig := range j.pending {
+		_ = syscall.Kill(-group, sig) // gone already is fine
+	}
+}
+
+// finish ends what the job may have left behind.
+func (j *job) finish() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_ = syscall.Kill(-j.group, syscall.SIGKILL) // mostly there is nobody left
+	j.group, j.ended = 0, true
+}
+
+// takeInput adds to the job's input; no data ends it, except a terminal's.
+func (j *job) takeInput(data []byte) {
+	if len(data) == 0 {
+		if !j.run.TTY {
+			j.input.close()
+		}
+		return
+	}
+	if err := j.input.add(data); err != nil {
+		j.fail(err)
 	}
 }
 
@@ -165,9 +186,17 @@ func (s *server) execute(ctx context.Context, j *job, dir string, done *wire.Don
 	}
 	cmd.Stdout, cmd.Stderr = files[0], files[1]
 	if j.run.Stdin {
-		if j.stdin, err = cmd.StdinPipe(); err != nil {
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
 			return nil, fmt.Errorf("agent: %w", err)
 		}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer j.input.close()
+		wg.Go(func() {
+			j.input.pump(stdin)
+			_ = stdin.Close() // closed already when the job has ended
+		})
 	}
 	var live *stream
 	if j.run.Live {
@@ -196,9 +225,7 @@ func (s *server) supervise(ctx context.Context, j *job, cmd *exec.Cmd, done *wir
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("agent: start: %w", err)
 	}
-	j.mu.Lock()
-	j.group = cmd.Process.Pid
-	j.mu.Unlock()
+	j.started(cmd.Process.Pid)
 	var timeout <-chan time.Time
 	if j.run.TimeoutMillis > 0 {
 		timer := time.NewTimer(time.Duration(j.run.TimeoutMillis) * time.Millisecond)
@@ -229,10 +256,7 @@ func (s *server) supervise(ctx context.Context, j *job, cmd *exec.Cmd, done *wir
 	err := cmd.Wait()
 	close(ended)
 	wg.Wait()
-	j.signal(syscall.SIGKILL) // children that it left behind
-	j.mu.Lock()
-	j.group = 0
-	j.mu.Unlock()
+	j.finish()
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	switch {
 	case ok && status.Signaled():

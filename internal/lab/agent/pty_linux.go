@@ -9,11 +9,15 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/govmi/govmi/internal/lab/wire"
 )
+
+// ttyLinger is how long a job's last output is waited for after its end.
+const ttyLinger = time.Second
 
 // openPTY returns both ends of a new pseudo terminal.
 func openPTY() (master, slave *os.File, err error) {
@@ -88,15 +92,19 @@ func (s *server) executeTTY(ctx context.Context, j *job, cmd *exec.Cmd, done *wi
 			}
 			if err != nil {
 				// EIO is how a terminal ends whose last user is gone.
-				if !errors.Is(err, syscall.EIO) && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
+				if !errors.Is(err, syscall.EIO) && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 					fmt.Fprintln(os.Stderr, "agent: terminal:", err)
 				}
 				return
 			}
 		}
 	})
+	wg.Go(func() { j.input.pump(master) })
 	err = s.supervise(ctx, j, cmd, done)
+	j.input.close()
 	closeErr := slave.Close()
+	// A process that left the job's session may hold the terminal for ever.
+	closeErr = errors.Join(closeErr, master.SetDeadline(time.Now().Add(ttyLinger)))
 	wg.Wait()
 	j.mu.Lock()
 	j.tty = nil
