@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"runtime"
 	"sync"
 	"time"
 
@@ -52,6 +53,7 @@ type Session struct {
 	progress func(string)
 	hello    wire.Hello
 	keep     bool
+	cores    func() // gives them back
 
 	turn   chan struct{} // held by the running job
 	nextID uint64
@@ -98,12 +100,22 @@ func Start(ctx context.Context, opt Options) (_ *Session, err error) {
 	if err != nil {
 		return nil, err
 	}
+	cores, err := takeCores(ctx, cacheDir, opt.Lane.CPUs(), runtime.NumCPU(), progress)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			cores()
+		}
+	}()
 	machine, err := lane.Start(ctx, cacheDir, spec, progress)
 	if err != nil {
 		return nil, err
 	}
 	progress(fmt.Sprintf("the %s lane is starting", opt.Lane))
 	s := newSession(machine, opt.Lane, dir, spec.Disks, progress, opt.Keep)
+	s.cores = cores
 	if err := s.waitForHello(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -332,6 +344,9 @@ func (s *Session) Close() error {
 		}
 		s.closed = s.machine.Close()
 		<-s.ctlEnd
+		if s.cores != nil {
+			s.cores()
+		}
 		if !s.keep {
 			s.closed = errors.Join(s.closed, os.RemoveAll(s.dir))
 		}

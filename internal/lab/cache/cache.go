@@ -62,6 +62,21 @@ func Build(ctx context.Context, path string, build func(tmp string) error) (stri
 // Lock takes the exclusive lock that the file at path stands for, creating the file and its folder. It waits until the lock is free or ctx
 // ends. The lock ends with the process at the latest; unlock may be called once.
 func Lock(ctx context.Context, path string) (unlock func(), err error) {
+	for {
+		unlock, err := TryLock(path)
+		if unlock != nil || err != nil {
+			return unlock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock %s: %w", path, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// TryLock is Lock without waiting: unlock is nil if the lock is not free.
+func TryLock(path string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
@@ -69,18 +84,12 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		ok, err := tryLock(f)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-		}
-		if ok {
-			return func() { f.Close() }, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, ctx.Err()), f.Close())
-		case <-time.After(100 * time.Millisecond):
-		}
+	ok, err := tryLock(f)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 	}
+	if !ok {
+		return nil, f.Close()
+	}
+	return func() { f.Close() }, nil
 }
