@@ -466,7 +466,8 @@ int main(void)
         q[0] = "x";
     }
     S(SYS_sched_setscheduler, 0, 0, &z);
-    S(SYS_clone, 0x7f, 0, 0, 0, 0);
+    if (!S(SYS_clone, 0x7f, 0, 0, 0, 0))
+        _exit(0);
     S(SYS_clone, 0x3d0f00 | 0x20000, 0, 0, 0, 0);
     S(SYS_clone3, (long[]) { 0x20000 | 0x3d0f00, 0, 0x10, 0x20, 0, 0, 0, 0x30, 0, 0, 0 }, 88);
     S(SYS_clone3, 1, 88);
