@@ -26,6 +26,9 @@ type trace struct {
 // line matches "comm[tid] call(...)" and "comm[tid] <... call resumed>...".
 var line = regexp.MustCompile(`^(\S+)\[(\d+)\] (?:<\.\.\. )?([a-z0-9_]+)(?:\(| resumed>)`)
 
+// ending matches "comm[tid] +++ exited with 7 +++".
+var ending = regexp.MustCompile(`^\S+\[\d+\] \+\+\+ .* \+\+\+$`)
+
 var exitStatus = regexp.MustCompile(`exit_group\((\d{1,3})\)`)
 
 func newTrace() *trace { return &trace{calls: map[string]int{}, all: map[string]int{}, exit: -1} }
@@ -33,6 +36,9 @@ func newTrace() *trace { return &trace{calls: map[string]int{}, all: map[string]
 // add counts one line of the trace of process pid.
 func (t *trace) add(text string, pid int) {
 	t.lines++
+	if ending.MatchString(text) {
+		return // not a call
+	}
 	m := line.FindStringSubmatch(text)
 	if m == nil || m[2] != strconv.Itoa(pid) {
 		t.others = append(t.others, text)

@@ -22,6 +22,7 @@ func TestTraceCounts(t *testing.T) {
 		`bash[214] read(3, "g", 1) = 1`,
 		`bash[214] execve("/bin/busybox", ["busybox"], 0x55 /* 3 vars */) = 0`,
 		`busybox[214] exit_group(7) = ?`,
+		`busybox[214] +++ exited with 7 +++`,
 	} {
 		tr.add(text, 214)
 	}

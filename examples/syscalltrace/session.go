@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/govmi/govmi/breakpoint"
+	"github.com/govmi/govmi/vmi"
+	"github.com/govmi/govmi/vmi/linux"
+	"github.com/govmi/govmi/xen"
+)
+
+// session is a guest with a monitor attached.
+type session struct {
+	hyp    *xen.Hypervisor
+	dom    *xen.Domain
+	name   string
+	mon    *xen.Monitor
+	mem    *vmi.Memory
+	kernel *linux.Kernel
+	engine *breakpoint.Engine
+	loop   *vmi.Loop
+}
+
+// attach opens the domain. The session is to be closed even after an error.
+func attach(domain string) (*session, error) {
+	s := new(session)
+	var err error
+	if s.hyp, err = xen.Open(nil); err != nil {
+		return s, err
+	}
+	if s.dom, err = s.hyp.LookupDomain(domain); err != nil {
+		return s, err
+	}
+	if s.name, err = s.dom.Name(); err != nil {
+		s.name = domain // a name is a comfort
+	}
+	// First, because it tells whether the domain can be monitored at all.
+	if s.mon, err = s.dom.OpenMonitor(nil); err != nil {
+		return s, err
+	}
+	if err := s.openKernel(); err != nil {
+		return s, fmt.Errorf("domain %s: %w", s.name, err)
+	}
+	s.engine = breakpoint.New(vmi.MapperFunc(s.dom.MapFrames), s.dom)
+	s.loop = vmi.NewLoop(s.mon)
+	if err := s.loop.OnSoftwareBreakpoint(s.engine.Handle); err != nil {
+		return s, err
+	}
+	return s, s.mon.EnableSoftwareBreakpoint()
+}
+
+func (s *session) openKernel() error {
+	info, err := s.dom.Info()
+	if err != nil {
+		return err
+	}
+	var regs []xen.Registers
+	for v := range info.MaxVCPU + 1 {
+		r, err := s.dom.Registers(v)
+		if err != nil {
+			if v > 0 {
+				continue // a vCPU that is not online
+			}
+			return err
+		}
+		regs = append(regs, *r)
+	}
+	s.mem = vmi.NewMemory(vmi.MapperFunc(s.dom.MapFrames), nil)
+	s.kernel, err = linux.Open(s.mem, regs)
+	return err
+}
+
+// Close puts the guest's instructions back, then detaches.
+func (s *session) Close() error {
+	var errs []error
+	if s.engine != nil {
+		errs = append(errs, s.engine.Close())
+	}
+	if s.mon != nil {
+		errs = append(errs, s.mon.Close())
+	}
+	if s.mem != nil {
+		errs = append(errs, s.mem.Close())
+	}
+	if s.hyp != nil {
+		errs = append(errs, s.hyp.Close())
+	}
+	return errors.Join(errs...)
+}
