@@ -1,0 +1,130 @@
+package guest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestXLConfig(t *testing.T) {
+	tests := []struct {
+		name string
+		spec Spec
+		want string
+	}{
+		{"defaults", Spec{Name: "g"}, `name = "g"
+type = "pvh"
+kernel = "/k"
+ramdisk = "/lab/guest/initrd.img"
+extra = "console=hvc0 loglevel=5 panic=0 nokaslr"
+memory = 192
+maxmem = 192
+vcpus = 1
+tsc_mode = "native"
+on_poweroff = "preserve"
+on_reboot = "preserve"
+on_crash = "preserve"
+on_watchdog = "preserve"
+`},
+		{"everything", Spec{Name: "g_2", Kernel: "trixie", MemoryMiB: 256, VCPUs: 2, CPUs: "0-1", KASLR: true, AltP2M: true, Cmdline: "nopti"}, `name = "g_2"
+type = "pvh"
+kernel = "/k"
+memory = 256
+maxmem = 256
+vcpus = 2
+cpus = "0-1"
+tsc_mode = "native"
+altp2m = "external"
+on_poweroff = "preserve"
+on_reboot = "preserve"
+on_crash = "preserve"
+on_watchdog = "preserve"
+`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := tt.spec.XLConfig("/k")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for name, spec := range map[string]Spec{
+		"no name":        {},
+		"name":           {Name: "a b"},
+		"kernel":         {Name: "g", Kernel: "../x"},
+		"memory":         {Name: "g", MemoryMiB: 1},
+		"negative vCPUs": {Name: "g", VCPUs: -1},
+		"quote":          {Name: "g", Cmdline: `a" b`},
+		"CPUs":           {Name: "g", CPUs: "0\n"},
+		"long":           {Name: "g", Cmdline: strings.Repeat("x", CmdlineRoom)},
+	} {
+		if err := spec.Validate(); !errors.Is(err, ErrSpec) {
+			t.Errorf("%s: got %v, want ErrSpec", name, err)
+		}
+	}
+}
+
+func TestFillCmdline(t *testing.T) {
+	image := append([]byte("linux (memdisk)/vmlinuz "), Placeholder()...)
+	image = append(image, "\ninitrd"...)
+	got, err := fillCmdline(image, "console=hvc0 x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "linux (memdisk)/vmlinuz console=hvc0 x" + strings.Repeat(" ", CmdlineRoom-14) + "\ninitrd"
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for name, bad := range map[string][]byte{"none": []byte("linux"), "two": append(bytes.Clone(image), image...)} {
+		if _, err := fillCmdline(bad, "x"); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := fillCmdline(image, strings.Repeat("x", CmdlineRoom+1)); !errors.Is(err, ErrSpec) {
+		t.Errorf("too long: got %v", err)
+	}
+}
+
+func TestCommandLines(t *testing.T) {
+	if diff := cmp.Diff([]string{"7.1 b echo hello"}, commandLines("7.1", "echo hello", "b")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, script := range []string{"a\nb", strings.Repeat("x", 5000), strings.Repeat("y\n", lineRoom)} {
+		lines := commandLines("7.2", script, "f")
+		var got []byte
+		for i, line := range lines {
+			if len(line) > 4000 {
+				t.Errorf("line of %d bytes", len(line))
+			}
+			if i == len(lines)-1 {
+				if line != "7.2 F " {
+					t.Errorf("last line is %q", line)
+				}
+				continue
+			}
+			text, ok := strings.CutPrefix(line, "7.2 a ")
+			if !ok {
+				t.Fatalf("line %q", line)
+			}
+			b, err := base64.StdEncoding.DecodeString(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, b...)
+		}
+		if diff := cmp.Diff(script+"\n", string(got)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
