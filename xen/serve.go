@@ -52,21 +52,23 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if _, err := m.ch.Pending(); err != nil {
-			return m.broken("read the event channel", err)
-		}
 		n, err := m.answer(h)
 		if err != nil {
 			return err
 		}
 		if n > 0 {
-			continue
+			continue // more may have come meanwhile, and looking costs nothing
 		}
 		ready, woken, err := m.ch.Wait(livenessInterval)
 		if err != nil {
 			return m.broken("wait for the event channel", err)
 		}
-		if !ready && !woken {
+		if ready {
+			// Before the ring is looked at: what comes later is a new event.
+			if _, err := m.ch.Pending(); err != nil {
+				return m.broken("read the event channel", err)
+			}
+		} else if !woken {
 			if err := m.dom.gone(); err != nil {
 				return err
 			}

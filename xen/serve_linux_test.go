@@ -166,7 +166,7 @@ func TestServeBatch(t *testing.T) {
 func TestServeEnds(t *testing.T) {
 	plain := func(*xen.Request) xen.Response { return xen.Response{} }
 	t.Run("context done before", func(t *testing.T) {
-		_, _, d := fakeGuest(t, nil)
+		_, g, d := fakeGuest(t, nil)
 		m := openMonitor(t, d)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -175,8 +175,9 @@ func TestServeEnds(t *testing.T) {
 		}
 		// The wake-up of that one must not end the next.
 		stop := serve(t, m, plain)
-		g := cr3Event(0, 1)
-		_ = g
+		if _, err := g.Trap(t.Context(), cr3Event(0, 1)); err != nil {
+			t.Error(err)
+		}
 		if err := stop(); err != context.Canceled {
 			t.Errorf("second Serve: %v", err)
 		}

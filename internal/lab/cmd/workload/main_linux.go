@@ -18,6 +18,7 @@ func commands() []command {
 		{"calls", "make exactly -n system calls of one kind", calls},
 		{"busy", "make other system calls and burn CPU until SIGTERM, then print the counts", busy},
 		{"cr3switch", "two processes hand a byte to each other over pipes", cr3switch},
+		{"int3", "run a process into a breakpoint that a debugger in the guest has set", int3},
 		{"kallsyms", "print the kernel's symbols, hashed or compressed", kallsyms},
 		{"textsum", "print a digest of the kernel's text, read from /proc/kcore", textsum},
 		{"ps", "print pid, parent, thread count and comm of all processes", ps},
