@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && amd64
 
 package device
 
@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"unsafe" // ioctl arguments: this file is the only one that hands them to the kernel
 
@@ -35,7 +36,9 @@ func (Kernel) Open(k Kind) (File, error) {
 	for _, p := range paths {
 		fd, err := unix.Open(p, flags, 0)
 		if err == nil {
-			return &kernelFile{fd: fd}, nil
+			f := new(kernelFile)
+			f.fd.Store(int64(fd))
+			return f, nil
 		}
 		if first == nil {
 			first = &fs.PathError{Op: "open", Path: p, Err: err}
@@ -68,11 +71,13 @@ func (Kernel) XenStore() (io.ReadWriteCloser, error) {
 	return nil, fmt.Errorf("connect to xenstored: %w", errors.Join(errs...))
 }
 
-type kernelFile struct{ fd int }
+// kernelFile is an open device. Its descriptor is -1 once it is closed, so
+// that use after Close is EBADF and never another file's.
+type kernelFile struct{ fd atomic.Int64 }
 
 func (f *kernelFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 	// Never retried: a hypercall may have had its effect when it fails.
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(f.fd), uintptr(req), uintptr(arg))
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(f.FD()), uintptr(req), uintptr(arg))
 	runtime.KeepAlive(arg)
 	if errno != 0 {
 		return int(n), errno
@@ -85,14 +90,14 @@ func (f *kernelFile) Map(length int, writable bool) ([]byte, error) {
 	if writable {
 		prot |= unix.PROT_WRITE
 	}
-	return unix.Mmap(f.fd, 0, length, prot, unix.MAP_SHARED)
+	return unix.Mmap(f.FD(), 0, length, prot, unix.MAP_SHARED)
 }
 
 func (f *kernelFile) Unmap(b []byte) error { return unix.Munmap(b) }
 
 func (f *kernelFile) Read(p []byte) (int, error) {
 	for {
-		n, err := unix.Read(f.fd, p)
+		n, err := unix.Read(f.FD(), p)
 		if err != syscall.EINTR {
 			return max(n, 0), err
 		}
@@ -101,12 +106,13 @@ func (f *kernelFile) Read(p []byte) (int, error) {
 
 func (f *kernelFile) Write(p []byte) (int, error) {
 	for {
-		n, err := unix.Write(f.fd, p)
+		n, err := unix.Write(f.FD(), p)
 		if err != syscall.EINTR {
 			return max(n, 0), err
 		}
 	}
 }
 
-func (f *kernelFile) FD() int      { return f.fd }
-func (f *kernelFile) Close() error { return unix.Close(f.fd) }
+func (f *kernelFile) FD() int { return int(f.fd.Load()) }
+
+func (f *kernelFile) Close() error { return unix.Close(int(f.fd.Swap(-1))) }

@@ -1,0 +1,91 @@
+package privcmd_test
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+
+	"github.com/govmi/govmi/internal/abi"
+	"github.com/govmi/govmi/internal/device"
+	"github.com/govmi/govmi/internal/privcmd"
+	"github.com/govmi/govmi/internal/xenfake"
+)
+
+func connect(t *testing.T, x *xenfake.Xen) *privcmd.Conn {
+	t.Helper()
+	pc, err := x.Open(device.Privcmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := x.Open(device.Hypercall)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := privcmd.New(pc, mem)
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if l := x.Leaks(); l != nil {
+			t.Error(l)
+		}
+	})
+	return c
+}
+
+// On many releases these crash the host; the fake counts them as violations.
+func TestVMEventOnNoDomain(t *testing.T) {
+	x := xenfake.New(t, nil)
+	c := connect(t, x)
+	if _, err := c.NegotiateDomctl(4, 17); err != nil {
+		t.Fatal(err)
+	}
+	before := c.Ioctls()
+	for _, op := range []uint32{abi.VMEventEnable, abi.VMEventDisable, abi.VMEventResume, 99} {
+		if _, err := c.VMEvent(abi.DomIDInvalid, op); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("operation %d: %v", op, err)
+		}
+	}
+	if n := c.Ioctls() - before; n != 0 {
+		t.Errorf("%d ioctls", n)
+	}
+	if v, err := c.VMEvent(abi.DomIDInvalid, abi.VMEventGetVersion); v != abi.VMEventV7 || err != nil {
+		t.Errorf("version %d, %v", v, err)
+	}
+}
+
+// The expected version is tried first: one hypercall, not the whole range.
+func TestNegotiateDomctl(t *testing.T) {
+	for _, tt := range []struct {
+		minor  int
+		spoken uint32
+		calls  uint64
+		want   uint32
+		err    error
+	}{
+		{17, 0x15, 1, 0x15, nil},
+		{18, 0x15, 5, 0x15, nil}, // 0x16, then 0x12 to 0x15
+		{13, 0x12, 1, 0x12, nil},
+		{23, 0x19, 9, 0x19, privcmd.ErrVersion},
+		{12, 0x11, 14, 0, privcmd.ErrVersion},
+	} {
+		x := xenfake.New(t, &xenfake.Config{Major: 4, Minor: tt.minor, Domctl: tt.spoken})
+		c := connect(t, x)
+		v, err := c.NegotiateDomctl(4, tt.minor)
+		if v != tt.want || err != tt.err || c.Ioctls() != tt.calls {
+			t.Errorf("4.%d speaking %#x: %#x, %v after %d calls; want %#x, %v after %d",
+				tt.minor, tt.spoken, v, err, c.Ioctls(), tt.want, tt.err, tt.calls)
+		}
+	}
+}
+
+func TestMapFramesNothing(t *testing.T) {
+	x := xenfake.New(t, nil)
+	c := connect(t, x)
+	if _, _, err := c.MapFrames(1, nil, false); err == nil {
+		t.Error("no frames were mapped")
+	}
+	if _, _, err := c.MapFrames(1, []uint64{0}, false); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("no domain: %v", err)
+	}
+}
