@@ -12,15 +12,10 @@ import (
 // grow dst.
 func (s AddressSpace) AppendCString(dst []byte, va VirtAddr, max int) (_ []byte, terminated bool, err error) {
 	for max > 0 {
-		pa, err := s.Translate(va)
+		f, err := s.acquire(va)
 		if err != nil {
 			return dst, false, err
 		}
-		f, err := s.m.acquire(pa.GFN())
-		if err != nil {
-			return dst, false, err
-		}
-		f = f[pa.Offset():]
 		f = f[:min(len(f), max)]
 		if i := bytes.IndexByte(f, 0); i >= 0 {
 			f, terminated = f[:i], true

@@ -102,17 +102,13 @@ func (s AddressSpace) Translate(va VirtAddr) (PhysAddr, error) {
 func (s AddressSpace) Read(va VirtAddr, p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
-		pte, level, err := s.walk(va)
+		f, err := s.acquire(va)
 		if err != nil {
 			return n, err
 		}
-		off := uint64(va) & (1<<levelShift(level) - 1)
-		c := min(uint64(len(p)-n), 1<<levelShift(level)-off)
-		got, err := s.m.ReadAt(p[n:n+int(c)], leafAddr(pte, level)+PhysAddr(off))
-		n += got
-		if err != nil {
-			return n, err
-		}
+		c := copy(p[n:], f)
+		s.m.mu.RUnlock()
+		n += c
 		va += VirtAddr(c)
 	}
 	return n, nil
@@ -155,16 +151,12 @@ func (s AddressSpace) uint(va VirtAddr, size int) (uint64, error) {
 		}
 		return v, nil
 	}
-	pa, err := s.Translate(va)
-	if err != nil {
-		return 0, err
-	}
-	f, err := s.m.acquire(pa.GFN())
+	f, err := s.acquire(va)
 	if err != nil {
 		return 0, err
 	}
 	defer s.m.mu.RUnlock()
-	switch f = f[off:]; size {
+	switch size {
 	case 1:
 		return uint64(f[0]), nil
 	case 2:
@@ -173,4 +165,50 @@ func (s AddressSpace) uint(va VirtAddr, size int) (uint64, error) {
 		return uint64(binary.LittleEndian.Uint32(f)), nil
 	}
 	return binary.LittleEndian.Uint64(f), nil
+}
+
+// acquire returns the bytes from va to the end of its page, with the memory's
+// lock held for reading; on an error it is not held.
+func (s AddressSpace) acquire(va VirtAddr) ([]byte, error) {
+	s.m.mu.RLock()
+	if f := s.cached(va); f != nil {
+		return f, nil
+	}
+	s.m.mu.RUnlock()
+	pa, err := s.Translate(va)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.m.acquire(pa.GFN())
+	if err != nil {
+		return nil, err
+	}
+	return f[pa.Offset():], nil
+}
+
+// cached is acquire under one lock for all tables, which the caller holds. It
+// returns nil if a frame is not in the cache or va is not mapped.
+func (s AddressSpace) cached(va VirtAddr) []byte {
+	if !s.canonical(va) {
+		return nil
+	}
+	table := s.root
+	for level := int(s.levels); ; level-- {
+		f := s.m.lookup(table.GFN())
+		if f == nil {
+			return nil
+		}
+		pte := binary.LittleEndian.Uint64(f[uint64(va)>>levelShift(level)&511*8:])
+		if pte&ptePresent == 0 {
+			return nil
+		}
+		if level == 1 || level <= 3 && pte&ptePageSize != 0 {
+			pa := leafAddr(pte, level) + PhysAddr(va)&(1<<levelShift(level)-1)
+			if f = s.m.lookup(pa.GFN()); f == nil {
+				return nil
+			}
+			return f[pa.Offset():]
+		}
+		table = PhysAddr(pte & pteAddr)
+	}
 }
