@@ -144,6 +144,7 @@ func (s *Session) supervise(ctx context.Context, id uint64, job *Job) (done *wir
 		switch m := m.(type) {
 		case *wire.Progress:
 			s.progress(m.Text)
+		case *wire.Alive: // having come is all that it says
 		case *wire.Out:
 			if m.ID != id {
 				continue

@@ -22,6 +22,9 @@ import (
 // killGrace is how long a job may take to end after SIGTERM.
 const killGrace = 5 * time.Second
 
+// alivePeriod is in dom0's time, which an emulator may stretch several times.
+const alivePeriod = 10 * time.Second
+
 type job struct {
 	run   *wire.Run
 	input *input
@@ -234,6 +237,7 @@ func (s *server) supervise(ctx context.Context, j *job, cmd *exec.Cmd, done *wir
 	}
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
+	wg.Go(func() { s.sayAlive(j.run.ID, ended) })
 	wg.Go(func() {
 		select {
 		case <-ended:
@@ -272,4 +276,17 @@ func (s *server) supervise(ctx context.Context, j *job, cmd *exec.Cmd, done *wir
 		return fmt.Errorf("agent: %w", err)
 	}
 	return nil
+}
+
+func (s *server) sayAlive(id uint64, ended <-chan struct{}) {
+	tick := time.NewTicker(alivePeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+			s.send(&wire.Alive{ID: id})
+		}
+	}
 }

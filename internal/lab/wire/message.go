@@ -78,6 +78,12 @@ type Progress struct {
 	Text string `json:"text"`
 }
 
+// Alive says that dom0 and the agent live, several times a minute of dom0's
+// clock while a job runs: a silent job is not a dead machine. Agent to host.
+type Alive struct {
+	ID uint64 `json:"id"`
+}
+
 // Out is a piece of the job's output. Agent to host.
 type Out struct {
 	ID uint64 `json:"id"`
@@ -125,6 +131,7 @@ func (*WinSize) Kind() string    { return "winsize" }
 func (*PowerOff) Kind() string   { return "poweroff" }
 func (*Hello) Kind() string      { return "hello" }
 func (*Progress) Kind() string   { return "progress" }
+func (*Alive) Kind() string      { return "alive" }
 func (*Out) Kind() string        { return "out" }
 func (*Done) Kind() string       { return "done" }
 func (*GuestPanic) Kind() string { return "guestpanic" }
@@ -145,6 +152,8 @@ func newMessage(kind string) Message {
 		return new(Hello)
 	case "progress":
 		return new(Progress)
+	case "alive":
+		return new(Alive)
 	case "out":
 		return new(Out)
 	case "done":
