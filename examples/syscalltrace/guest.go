@@ -41,8 +41,8 @@ type callRegs struct {
 	sp   uint64
 }
 
-// guest is a machine with a Linux kernel.
-type guest struct {
+// linuxGuest is a machine with a Linux kernel.
+type linuxGuest struct {
 	k      *linux.Kernel
 	space  vmi.AddressSpace
 	fields [9]linux.Field // of pt_regs, in callRegs' order
@@ -54,10 +54,10 @@ type guest struct {
 	regs []byte
 }
 
-func newGuest(k *linux.Kernel) *guest { return &guest{k: k, space: k.AddressSpace()} }
+func newGuest(k *linux.Kernel) *linuxGuest { return &linuxGuest{k: k, space: k.AddressSpace()} }
 
 // resolve finds the structure members that the tracer reads.
-func (g *guest) resolve() (err error) {
+func (g *linuxGuest) resolve() (err error) {
 	for i, name := range [...]string{"orig_ax", "ax", "di", "si", "dx", "r10", "r8", "r9", "sp"} {
 		if g.fields[i], err = g.k.Field("pt_regs." + name); err != nil {
 			return err
@@ -75,7 +75,7 @@ func (g *guest) resolve() (err error) {
 	return err
 }
 
-func (g *guest) current(r *xen.Registers) (task, error) {
+func (g *linuxGuest) current(r *xen.Registers) (task, error) {
 	h, err := g.k.CurrentTask(r)
 	if err != nil {
 		return task{}, err
@@ -88,9 +88,9 @@ func (g *guest) current(r *xen.Registers) (task, error) {
 	return t, err
 }
 
-func (g *guest) comm(t task) (linux.Comm, error) { return t.handle.Comm() }
+func (g *linuxGuest) comm(t task) (linux.Comm, error) { return t.handle.Comm() }
 
-func (g *guest) callRegs(addr uint64) (c callRegs, err error) {
+func (g *linuxGuest) callRegs(addr uint64) (c callRegs, err error) {
 	if _, err := g.space.Read(vmi.VirtAddr(addr), g.regs); err != nil {
 		return c, err
 	}
@@ -102,7 +102,7 @@ func (g *guest) callRegs(addr uint64) (c callRegs, err error) {
 	return c, nil
 }
 
-func (g *guest) last(t task) bool {
+func (g *linuxGuest) last(t task) bool {
 	sig, err := g.signal.Pointer(g.space, t.handle.Addr)
 	if err != nil {
 		return false
@@ -111,7 +111,7 @@ func (g *guest) last(t task) bool {
 	return err == nil && n <= 1
 }
 
-func (g *guest) user(r *xen.Registers) strace.Reader {
+func (g *linuxGuest) user(r *xen.Registers) strace.Reader {
 	// In the kernel CR3 is the root that maps kernel and user memory.
 	g.mem.space = g.space.WithRoot(vmi.CR3(r.CR3))
 	return &g.mem

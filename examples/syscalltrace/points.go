@@ -26,7 +26,7 @@ const (
 )
 
 // prepare makes the tracer for the processes and calls that o names.
-func prepare(g *guest, o options, p *strace.Printer) (*tracer, error) {
+func prepare(g *linuxGuest, o options, p *strace.Printer) (*tracer, error) {
 	if err := g.resolve(); err != nil {
 		return nil, err
 	}
@@ -125,15 +125,39 @@ func findProcess(k *linux.Kernel, pid int32) (linux.Task, error) {
 	if tgid != pid {
 		return t, fmt.Errorf("-pid %d is a thread of process %d: use -pid %d", pid, tgid, tgid)
 	}
-	if _, err := t.Root(); errors.Is(err, linux.ErrNoMM) {
+	if err := runsUserCode(k, t); errors.Is(err, linux.ErrNoMM) {
 		return t, fmt.Errorf("-pid %d is a kernel thread or has exited: it makes no system calls", pid)
 	}
 	return t, nil
 }
 
+// processGone reports that there is no process pid, or that it has no memory
+// any more. A list that changes under the reader proves nothing.
+func processGone(k *linux.Kernel, pid int32) bool {
+	t, err := k.TaskByPID(pid)
+	if err == nil {
+		err = runsUserCode(k, t)
+	}
+	return errors.Is(err, linux.ErrNoTask) || errors.Is(err, linux.ErrNoMM)
+}
+
+// runsUserCode returns [linux.ErrNoMM] if no thread of t's process has user
+// memory. The main thread may have exited before the others.
+func runsUserCode(k *linux.Kernel, t linux.Task) error {
+	for th, err := range k.ThreadsOf(t) {
+		if err != nil {
+			return err
+		}
+		if _, err := th.Root(); !errors.Is(err, linux.ErrNoMM) {
+			return err
+		}
+	}
+	return linux.ErrNoMM
+}
+
 // insert places the tracer's breakpoints and returns how many they are. Events
 // must be served already.
-func (t *tracer) insert(e *breakpoint.Engine, g *guest) (n int, err error) {
+func (t *tracer) insert(e *breakpoint.Engine, g *linuxGuest) (n int, err error) {
 	put := func(va vmi.VirtAddr, f func(r *xen.Request)) (*breakpoint.Breakpoint, error) {
 		b, err := e.Insert(g.space, va, func(r *xen.Request) xen.Response {
 			t.mu.Lock()
@@ -180,7 +204,7 @@ func (t *tracer) insert(e *breakpoint.Engine, g *guest) (n int, err error) {
 
 // insertCalls places breakpoints on the functions of the chosen calls only.
 // The exit that all calls share is then armed while one of them is in flight.
-func (t *tracer) insertCalls(g *guest, exit armer, put func(vmi.VirtAddr, func(*xen.Request)) (*breakpoint.Breakpoint, error)) error {
+func (t *tracer) insertCalls(g *linuxGuest, exit armer, put func(vmi.VirtAddr, func(*xen.Request)) (*breakpoint.Breakpoint, error)) error {
 	t.mu.Lock()
 	t.exit = exit
 	t.mu.Unlock()
@@ -203,7 +227,7 @@ func (t *tracer) insertCalls(g *guest, exit armer, put func(vmi.VirtAddr, func(*
 
 // exitPoint returns where all system calls leave the kernel, and how to find
 // the saved registers there.
-func exitPoint(g *guest) (vmi.VirtAddr, func(*xen.Registers) uint64, error) {
+func exitPoint(g *linuxGuest) (vmi.VirtAddr, func(*xen.Registers) uint64, error) {
 	syms := g.k.Symbols()
 	exit, err := syms.Lookup(exitFunc)
 	if err == nil {

@@ -60,7 +60,7 @@ func TestParse(t *testing.T) {
 func TestNoDomain(t *testing.T) {
 	want := "Xen control domain"
 	if _, err := os.Stat("/dev/xen/privcmd"); err == nil {
-		want = "no such domain"
+		want = "no domain is named"
 	}
 	var out, msg bytes.Buffer
 	if status := run(t.Context(), []string{"-domain", "no-such-guest"}, &out, &msg); status != 1 {

@@ -20,13 +20,14 @@ type session struct {
 	kernel *linux.Kernel
 	engine *breakpoint.Engine
 	loop   *vmi.Loop
+	closed bool
 }
 
 // attach opens the domain. The session is to be closed even after an error.
-func attach(domain string) (*session, error) {
+func attach(x *xen.Options, domain string) (*session, error) {
 	s := new(session)
 	var err error
-	if s.hyp, err = xen.Open(nil); err != nil {
+	if s.hyp, err = xen.Open(x); err != nil {
 		return s, err
 	}
 	if s.dom, err = s.hyp.LookupDomain(domain); err != nil {
@@ -71,8 +72,12 @@ func (s *session) openKernel() error {
 	return err
 }
 
-// Close puts the guest's instructions back, then detaches.
+// Close puts the guest's instructions back, then detaches. It is idempotent.
 func (s *session) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
 	var errs []error
 	if s.engine != nil {
 		errs = append(errs, s.engine.Close())
