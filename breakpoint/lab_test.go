@@ -52,17 +52,9 @@ func attach(domain string) (s *session, err error) {
 	if s.dom, err = s.hyp.LookupDomain(domain); err != nil {
 		return s, err
 	}
-	info, err := s.dom.Info()
+	regs, err := s.dom.AllRegisters()
 	if err != nil {
 		return s, err
-	}
-	var regs []xen.Registers
-	for v := range info.OnlineVCPUs {
-		r, err := s.dom.Registers(xen.VCPU(v))
-		if err != nil {
-			return s, err
-		}
-		regs = append(regs, *r)
 	}
 	s.mem = vmi.NewMemory(vmi.MapperFunc(s.dom.MapFrames), nil)
 	if s.kernel, err = linux.Open(s.mem, regs); err != nil {

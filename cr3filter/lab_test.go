@@ -39,13 +39,13 @@ func TestSwitchesAmongProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	regs, err := dom.Registers(0)
+	regs, err := dom.AllRegisters()
 	if err != nil {
 		t.Fatal(err)
 	}
 	mem := vmi.NewMemory(vmi.MapperFunc(dom.MapFrames), nil)
 	defer mem.Close()
-	kernel, err := linux.Open(mem, []xen.Registers{*regs})
+	kernel, err := linux.Open(mem, regs)
 	if err != nil {
 		t.Fatal(err)
 	}

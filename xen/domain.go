@@ -127,6 +127,29 @@ func (d *Domain) Registers(v VCPU) (*Registers, error) {
 	return r, nil
 }
 
+// AllRegisters reads the state of every vCPU that is online, as
+// [Domain.Registers] does. It fails if none is.
+func (d *Domain) AllRegisters() ([]Registers, error) {
+	info, err := d.Info()
+	if err != nil {
+		return nil, err
+	}
+	var all []Registers
+	for v := range info.MaxVCPU + 1 {
+		var r *Registers
+		if r, err = d.Registers(v); errors.Is(err, syscall.ENODATA) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		all = append(all, *r)
+	}
+	if len(all) == 0 {
+		return nil, err
+	}
+	return all, nil
+}
+
 // MaximumGPFN returns the highest guest frame number that the domain has
 // used.
 func (d *Domain) MaximumGPFN() (GFN, error) {

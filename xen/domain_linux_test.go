@@ -156,6 +156,13 @@ func TestRegisters(t *testing.T) {
 	if got.CPL() != 3 {
 		t.Errorf("CPL() = %d", got.CPL())
 	}
+	all, err := d.AllRegisters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]xen.Registers{{}, *want}, all); diff != "" {
+		t.Error(diff)
+	}
 	if _, err := d.Registers(2); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("Registers(2): %v", err)
 	}

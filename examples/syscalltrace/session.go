@@ -52,20 +52,9 @@ func attach(x *xen.Options, domain string) (*session, error) {
 }
 
 func (s *session) openKernel() error {
-	info, err := s.dom.Info()
+	regs, err := s.dom.AllRegisters()
 	if err != nil {
 		return err
-	}
-	var regs []xen.Registers
-	for v := range info.MaxVCPU + 1 {
-		r, err := s.dom.Registers(v)
-		if err != nil {
-			if v > 0 {
-				continue // a vCPU that is not online
-			}
-			return err
-		}
-		regs = append(regs, *r)
 	}
 	s.mem = vmi.NewMemory(vmi.MapperFunc(s.dom.MapFrames), nil)
 	s.kernel, err = linux.Open(s.mem, regs)

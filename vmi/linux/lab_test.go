@@ -57,17 +57,9 @@ func openDomain(t *testing.T, id xen.DomID) (*xen.Domain, *vmi.Memory) {
 // registers returns those of all vCPUs.
 func registers(t *testing.T, d *xen.Domain) []xen.Registers {
 	t.Helper()
-	info, err := d.Info()
+	regs, err := d.AllRegisters()
 	if err != nil {
 		t.Fatal(err)
-	}
-	var regs []xen.Registers
-	for v := range info.MaxVCPU + 1 {
-		r, err := d.Registers(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		regs = append(regs, *r)
 	}
 	return regs
 }
