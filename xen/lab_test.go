@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -158,6 +159,43 @@ func TestLabBadInput(t *testing.T) {
 		if !errors.Is(tt.err, tt.is) || !strings.Contains(tt.err.Error(), tt.says) || strings.Contains(tt.err.Error(), "\n") {
 			t.Errorf("%s: %v", tt.name, tt.err)
 		}
+	}
+}
+
+// Domains that cannot be monitored; paused from the start, they need not boot.
+func TestLabUnmonitorable(t *testing.T) {
+	h := open(t)
+	for _, tt := range []struct{ name, config, says string }{
+		{"pv", `type = "pv"`, "PV guests cannot be monitored"},
+		{"shadow", "type = \"pvh\"\nhap = 0", "set hap=1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			name := "xen-" + tt.name
+			file := filepath.Join(t.TempDir(), "xl.cfg")
+			config := fmt.Sprintf("name = %q\nkernel = %q\nmemory = 64\n%s\n", name,
+				filepath.Join(guest.KitDir, guest.KernelFile(guest.DefaultKernel)), tt.config)
+			if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command("xl", "create", "-q", "-e", "-p", file).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			defer func() {
+				if out, err := exec.Command("xl", "destroy", name).CombinedOutput(); err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+			}()
+			d, err := h.DomainByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = d.OpenMonitor(nil)
+			if !errors.Is(err, xen.ErrNotSupported) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("OpenMonitor: %v", err)
+			} else {
+				t.Log(err)
+			}
+		})
 	}
 }
 
