@@ -10,7 +10,7 @@ import (
 )
 
 // maxThreads bounds the threads that are followed at a time.
-const maxThreads = 1 << 16
+const maxThreads = 1 << 15
 
 // tracer follows the calls of the chosen threads. Its handlers run with mu
 // held.

@@ -107,6 +107,9 @@ type Call struct {
 
 type span struct{ from, to int }
 
+// keepText is how much memory a call keeps from one use to the next.
+const keepText = 8 << 10
+
 // Name returns the call's name: syscall_0x… if it has none.
 func (c *Call) Name() string {
 	if c.info == nil {
@@ -158,7 +161,11 @@ func (d *Decoder) NameOf(nr uint64) string {
 // change them. What is not readable yet is tried again at exit, when the
 // kernel has faulted it in.
 func (d *Decoder) Entry(c *Call, r Registers, mem Reader) {
-	*c = Call{Nr: r.Nr, Args: r.Args, Entered: true, sp: r.SP, text: c.text[:0]}
+	text := c.text[:0]
+	if cap(text) > keepText {
+		text = nil
+	}
+	*c = Call{Nr: r.Nr, Args: r.Args, Entered: true, sp: r.SP, text: text}
 	d.lookup(c)
 	c.kinds = c.info.spec.form(&c.Args)
 	c.n = len(c.kinds)

@@ -14,12 +14,12 @@ type Reader interface {
 
 // Bounds on what is read and written for one call.
 const (
-	maxString = 32        // bytes of a string or buffer shown, strace's -s 32
-	maxArray  = 32        // elements of an array shown, as strace's abbreviation
-	maxPath   = 4096      // bytes of a path, the kernel's PATH_MAX
-	maxEnv    = 8192      // pointers counted in an environment
-	arenaSize = 20 << 10  // bytes of one argument held at a time
-	maxText   = 128 << 10 // bytes of text, beyond which nothing is added
+	maxString = 32       // bytes of a string or buffer shown, strace's -s 32
+	maxArray  = 32       // elements of an array shown, as strace's abbreviation
+	maxPath   = 4096     // bytes of a path, the kernel's PATH_MAX
+	maxEnv    = 8192     // pointers counted in an environment
+	arenaSize = 20 << 10 // bytes of one argument held at a time
+	maxText   = 48 << 10 // bytes of text, beyond which nothing is added
 )
 
 const pageSize = 4096
