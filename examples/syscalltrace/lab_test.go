@@ -293,6 +293,21 @@ func TestBooting(t *testing.T) {
 	refused(t, []string{"-domain", g.Name()}, "still booting")
 }
 
+// Guests that Xen cannot monitor are refused before anything is changed.
+func TestKindsOfGuest(t *testing.T) {
+	for _, tt := range []struct {
+		spec guest.Spec
+		want string
+	}{
+		{guest.Spec{Name: "t-pv", PV: true}, "PV guests cannot be monitored"},
+		{guest.Spec{Name: "t-shadow", Shadow: true}, "hap=1"},
+	} {
+		g := labtest.CreatePaused(t, tt.spec)
+		refused(t, []string{"-domain", g.Name()}, tt.want)
+	}
+	refused(t, []string{"-domain", "0"}, "cannot monitor itself")
+}
+
 // refused checks that the program ends with one line that says why.
 func refused(t *testing.T, args []string, want string) {
 	t.Helper()

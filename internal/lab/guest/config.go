@@ -17,7 +17,14 @@ func (s Spec) XLConfig(kernel string) (string, error) {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("name = %q", s.Name)
-	line("type = %q", "pvh")
+	if s.PV {
+		line("type = %q", "pv")
+	} else {
+		line("type = %q", "pvh")
+	}
+	if s.Shadow {
+		line("hap = 0")
+	}
 	line("kernel = %q", kernel)
 	if !s.KASLR { // otherwise both are inside the kernel's image
 		line("ramdisk = %q", path.Join(KitDir, Initrd))

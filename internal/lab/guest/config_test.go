@@ -10,6 +10,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// rest is the configuration of a plain guest after its kind.
+const rest = `kernel = "/k"
+ramdisk = "/lab/guest/initrd.img"
+extra = "console=hvc0 loglevel=5 panic=0 nokaslr"
+memory = 192
+maxmem = 192
+vcpus = 1
+tsc_mode = "native"
+on_poweroff = "preserve"
+on_reboot = "preserve"
+on_crash = "preserve"
+on_watchdog = "preserve"
+`
+
 func TestXLConfig(t *testing.T) {
 	tests := []struct {
 		name string
@@ -44,6 +58,8 @@ on_reboot = "preserve"
 on_crash = "preserve"
 on_watchdog = "preserve"
 `},
+		{"paravirtual", Spec{Name: "g", PV: true}, "name = \"g\"\ntype = \"pv\"\n" + rest},
+		{"shadow", Spec{Name: "g", Shadow: true}, "name = \"g\"\ntype = \"pvh\"\nhap = 0\n" + rest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -67,6 +83,8 @@ func TestValidate(t *testing.T) {
 		"negative vCPUs": {Name: "g", VCPUs: -1},
 		"quote":          {Name: "g", Cmdline: `a" b`},
 		"CPUs":           {Name: "g", CPUs: "0\n"},
+		"PV and KASLR":   {Name: "g", PV: true, KASLR: true},
+		"shadow, altp2m": {Name: "g", Shadow: true, AltP2M: true},
 		"long":           {Name: "g", Cmdline: strings.Repeat("x", CmdlineRoom)},
 	} {
 		if err := spec.Validate(); !errors.Is(err, ErrSpec) {

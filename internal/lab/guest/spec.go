@@ -32,6 +32,10 @@ type Spec struct {
 	KASLR bool
 	// AltP2M lets dom0 give the guest alternate memory views.
 	AltP2M bool
+	// PV makes it a paravirtual guest, which cannot be monitored.
+	PV bool
+	// Shadow has Xen use shadow page tables for it, which rules a monitor out.
+	Shadow bool
 	// Cmdline is added to the kernel's command line.
 	Cmdline string
 	// Run are shell commands that the guest runs in the background once it is
@@ -65,6 +69,8 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("%w: name %q", ErrSpec, s.Name)
 	case !goodName.MatchString(s.Kernel):
 		return fmt.Errorf("%w: kernel %q", ErrSpec, s.Kernel)
+	case s.PV && (s.KASLR || s.AltP2M || s.Shadow), s.Shadow && s.AltP2M:
+		return fmt.Errorf("%w: these kinds of guest exclude each other", ErrSpec)
 	case s.MemoryMiB < 64 || s.MemoryMiB > 4096:
 		return fmt.Errorf("%w: %d MiB of memory", ErrSpec, s.MemoryMiB)
 	case s.VCPUs < 1 || s.VCPUs > 16:
