@@ -1,6 +1,10 @@
 // Command lab boots a real Xen in an emulator and runs programs in its dom0.
 //
 //	lab run   [flags] -- program args...   boot, run a program in dom0, power off
+//	lab test  [flags] [go test's flags] packages
+//	                                       boot, run the packages' tests with build tag lab in dom0, power off
+//	lab exec  [flags] test-binary args...  the runner for go test -exec; $GOVMI_LAB_SOCKET names a running lab
+//	lab shell [flags]                      boot and give an interactive shell in dom0
 //	lab prepare [flags]                    fetch and build all that a boot needs
 //
 // "lab VERB -h" lists the flags.
@@ -29,12 +33,15 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 var verbs = map[string]func(ctx context.Context, args []string) (int, error){
 	"run":     runProgram,
+	"test":    goTest,
+	"exec":    execTest,
+	"shell":   shell,
 	"prepare": prepare,
 }
 
 func run(args []string) int {
 	if len(args) == 0 || verbs[args[0]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: lab run|prepare [flags] [-- program args...]")
+		fmt.Fprintln(os.Stderr, "usage: lab run|test|exec|shell|prepare [flags] [args...]")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/govmi/govmi/internal/lab"
+)
+
+// execTest is the program for `go test -exec`: it runs a test binary in the lab that $GOVMI_LAB_SOCKET names, or in one of its own.
+func execTest(ctx context.Context, args []string) (status int, err error) {
+	fs := flag.NewFlagSet("lab exec", flag.ContinueOnError)
+	var b bootFlags
+	b.register(fs)
+	if err := fs.Parse(args); err != nil {
+		return 2, err
+	}
+	if fs.NArg() == 0 {
+		return 2, errors.New("no test binary; lab exec is for go test -exec")
+	}
+	dir, err := os.Getwd() // the package's, says the go command
+	if err != nil {
+		return exitFailed, err
+	}
+	t := &lab.TestBinary{
+		Path: fs.Arg(0), Args: fs.Args()[1:], Dir: dir, Env: lab.TestEnv(), Stdout: os.Stdout, Stderr: os.Stderr,
+		Live: slices.Contains(fs.Args(), "-test.v=true"),
+	}
+	if t.Path, err = filepath.Abs(t.Path); err != nil {
+		return exitFailed, err
+	}
+	var r lab.Runner
+	if c := lab.Dial(); c != nil {
+		r = c
+	} else if r, err = b.start(ctx); err != nil {
+		return exitFailed, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	status, err = lab.RunTest(ctx, r, t)
+	if err != nil {
+		return exitFailed, err
+	}
+	return status, nil
+}
+
+// goTest boots once and runs `go test` with its arguments, whose test binaries with build tag lab run in that machine one after the other.
+func goTest(ctx context.Context, args []string) (status int, err error) {
+	fs := flag.NewFlagSet("lab test", flag.ContinueOnError)
+	var b bootFlags
+	b.register(fs)
+	if err := fs.Parse(args); err != nil {
+		return 2, err
+	}
+	if fs.NArg() == 0 {
+		return 2, errors.New("no packages; usage: lab test [flags] [go test's flags] packages")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return exitFailed, err
+	}
+	s, err := b.start(ctx)
+	if err != nil {
+		return exitFailed, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	dir, err := os.MkdirTemp("", "govmi-lab-socket-")
+	if err != nil {
+		return exitFailed, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	socket := filepath.Join(dir, "lab")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return exitFailed, err
+	}
+	served := make(chan error, 1)
+	go func() { served <- lab.Serve(ctx, l, s) }()
+	defer func() { err = errors.Join(err, l.Close(), <-served) }()
+
+	// One binary at a time: there is one machine.
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-tags", "lab", "-count=1", "-p=1", "-exec", fmt.Sprintf("'%s' exec", self)}, fs.Args()...)...)
+	cmd.Env = append(os.Environ(), lab.SocketVar+"="+socket, lab.LaneVar+"="+b.lane, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	// go test passes it on to the runner, which ends the job.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = time.Minute
+	err = cmd.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
+		return max(exit.ExitCode(), 1), nil
+	}
+	if err != nil {
+		return exitFailed, err
+	}
+	return 0, nil
+}
