@@ -53,7 +53,7 @@ type Session struct {
 	progress func(string)
 	hello    wire.Hello
 	keep     bool
-	cores    func() // gives them back
+	core     func() // gives it back
 
 	turn   chan struct{} // held by the running job
 	nextID uint64
@@ -100,13 +100,13 @@ func Start(ctx context.Context, opt Options) (_ *Session, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cores, err := takeCores(ctx, cacheDir, opt.Lane.CPUs(), runtime.NumCPU(), progress)
+	core, err := takeCore(ctx, cacheDir, runtime.NumCPU(), progress)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			cores()
+			core()
 		}
 	}()
 	machine, err := lane.Start(ctx, cacheDir, spec, progress)
@@ -115,7 +115,7 @@ func Start(ctx context.Context, opt Options) (_ *Session, err error) {
 	}
 	progress(fmt.Sprintf("the %s lane is starting", opt.Lane))
 	s := newSession(machine, opt.Lane, dir, spec.Disks, progress, opt.Keep)
-	s.cores = cores
+	s.core = core
 	if err := s.waitForHello(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -344,8 +344,8 @@ func (s *Session) Close() error {
 		}
 		s.closed = s.machine.Close()
 		<-s.ctlEnd
-		if s.cores != nil {
-			s.cores()
+		if s.core != nil {
+			s.core()
 		}
 		if !s.keep {
 			s.closed = errors.Join(s.closed, os.RemoveAll(s.dir))
