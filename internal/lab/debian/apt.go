@@ -56,7 +56,7 @@ func (s *suite) configure(ctx context.Context) error {
 		}
 	}
 	if keyring == "" {
-		return errors.New("Debian's archive keys are missing: apt-get install debian-archive-keyring")
+		return errors.New("the keys of Debian's archive are missing: apt-get install debian-archive-keyring")
 	}
 	for _, d := range []string{"apt/lists/partial", "apt/archives/partial", "pkg"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o755); err != nil {

@@ -15,7 +15,7 @@ import (
 // Errors that the console tells of.
 var (
 	// ErrXenPanic reports that the hypervisor has crashed.
-	ErrXenPanic = errors.New("Xen has panicked")
+	ErrXenPanic = errors.New("the hypervisor has panicked")
 	// ErrDom0Panic reports that dom0's kernel has crashed.
 	ErrDom0Panic = errors.New("dom0's kernel has panicked")
 	// ErrDom0Init reports that dom0's user space did not come up, or ended.

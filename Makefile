@@ -1,0 +1,48 @@
+# See CONTRIBUTING.md.
+
+GO    ?= go
+LAB   := $(GO) run ./internal/lab/cmd/lab
+# Tests with build tag lab, by package.
+LANES := ./xen/... ./vmi/... ./breakpoint/... ./cr3filter/... ./examples/... ./internal/lab/labtest/...
+
+.PHONY: demo test check unit lanes lab-svm lab-vmx lab soak clean
+
+# Boots Xen in the VMX lane and traces one process of a guest.
+demo:
+	@mkdir -p bin
+	@CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -o bin/ ./internal/lab/cmd/demo ./examples/syscalltrace
+	@$(LAB) run -lane vmx -files bin/demo,bin/syscalltrace -- ./demo -tracer ./syscalltrace
+
+# Everything that CI runs.
+test: check unit lanes
+
+check:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	GOOS=linux $(GO) vet -tags lab ./...
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	GOOS=linux $(GO) tool staticcheck -tags lab ./...
+
+unit:
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+# Both lanes at a time: each machine has a core of its own.
+lanes:
+	@$(LAB) prepare -lane vmx
+	@$(LAB) prepare -lane svm
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx lab-svm
+
+lab-svm:
+	$(LAB) test -lane svm $(TESTFLAGS) $(LANES)
+
+lab-vmx:
+	$(LAB) test -lane vmx $(TESTFLAGS) $(LANES)
+
+# An interactive shell in dom0 of a real Xen.
+lab:
+	@$(LAB) shell -lane $(or $(LANE),vmx)
+
+clean:
+	rm -rf bin
