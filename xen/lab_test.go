@@ -172,7 +172,7 @@ func TestLabUnmonitorable(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			name := "xen-" + tt.name
 			file := filepath.Join(t.TempDir(), "xl.cfg")
-			config := fmt.Sprintf("name = %q\nkernel = %q\nmemory = 64\n%s\n", name,
+			config := fmt.Sprintf("name = %q\nkernel = %q\nmemory = 128\n%s\n", name,
 				filepath.Join(guest.KitDir, guest.KernelFile(guest.DefaultKernel)), tt.config)
 			if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 				t.Fatal(err)
