@@ -99,7 +99,11 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 		err = errors.Join(err, p.Summary(w))
 	}
 	c := p.Counts()
-	fmt.Fprintf(stderr, "syscalltrace: %d events, %d calls, %d lines, %d lost\n", s.engine.Stats().Hits, c.Calls, c.Lines, t.lost)
+	why := ""
+	if t.lost > 0 {
+		why = fmt.Sprintf(" (the last because of: %s)", oneLine(t.why))
+	}
+	fmt.Fprintf(stderr, "syscalltrace: %d events, %d calls, %d lines, %d lost%s\n", s.engine.Stats().Hits, c.Calls, c.Lines, t.lost, why)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -39,6 +40,17 @@ type tracer struct {
 	exit  armer
 	ended func() // called when the traced process is over
 	lost  int    // events that could not be made into a line
+	why   error  // of the last one
+}
+
+var (
+	errThreads = errors.New("too many threads at a time")
+	errUnseen  = errors.New("the exit of a call was not seen")
+)
+
+func (t *tracer) lose(err error) {
+	t.lost++
+	t.why = err
 }
 
 // armer is a breakpoint.
@@ -72,7 +84,7 @@ func (t *tracer) thread(k task) *thread {
 	th := t.threads[k.tid]
 	if th == nil {
 		if len(t.threads) >= maxThreads {
-			t.lost++
+			t.lose(errThreads)
 			return nil
 		}
 		th = new(thread)
@@ -89,7 +101,7 @@ func (t *tracer) thread(k task) *thread {
 func (t *tracer) enter(r *xen.Request, addr uint64) {
 	k, err := t.m.current(&r.Regs)
 	if err != nil {
-		t.lost++
+		t.lose(err)
 		return
 	}
 	if !t.wanted(k) {
@@ -97,7 +109,7 @@ func (t *tracer) enter(r *xen.Request, addr uint64) {
 	}
 	regs, err := t.m.callRegs(addr)
 	if err != nil {
-		t.lost++
+		t.lose(err)
 		return
 	}
 	th := t.thread(k)
@@ -106,7 +118,7 @@ func (t *tracer) enter(r *xen.Request, addr uint64) {
 	}
 	t.seen(k)
 	if th.open {
-		t.lost++ // its exit was not seen
+		t.lose(errUnseen)
 		t.close(th)
 	}
 	t.d.Entry(&th.call, strace.Registers{Nr: regs.nr, Args: regs.args, SP: regs.sp}, t.m.user(&r.Regs))
@@ -122,7 +134,7 @@ func (t *tracer) enter(r *xen.Request, addr uint64) {
 func (t *tracer) leave(r *xen.Request, addr uint64) {
 	k, err := t.m.current(&r.Regs)
 	if err != nil {
-		t.lost++
+		t.lose(err)
 		return
 	}
 	th := t.threads[k.tid]
@@ -132,7 +144,7 @@ func (t *tracer) leave(r *xen.Request, addr uint64) {
 	}
 	regs, err := t.m.callRegs(addr)
 	if err != nil {
-		t.lost++
+		t.lose(err)
 		return
 	}
 	t.complete(th, &r.Regs, regs)
@@ -159,7 +171,7 @@ func (t *tracer) leaveUnseen(r *xen.Request, addr uint64, k task) {
 	}
 	regs, err := t.m.callRegs(addr)
 	if err != nil {
-		t.lost++
+		t.lose(err)
 		return
 	}
 	if !early {
@@ -213,7 +225,7 @@ func isFork(nr uint64) bool { return nr >= 56 && nr <= 58 || nr == 435 }
 func (t *tracer) exited(r *xen.Request, status uint32) {
 	k, err := t.m.current(&r.Regs)
 	if err != nil {
-		t.lost++
+		t.lose(err)
 		return
 	}
 	if t.pid != 0 && k.pid != t.pid {
@@ -259,7 +271,7 @@ func (t *tracer) arm() {
 		return
 	}
 	if err := t.exit.Arm(); err != nil {
-		t.lost++
+		t.lose(err)
 	}
 }
 
