@@ -157,7 +157,7 @@ func runsUserCode(k *linux.Kernel, t linux.Task) error {
 
 // insert places the tracer's breakpoints and returns how many they are. Events
 // must be served already.
-func (t *tracer) insert(e *breakpoint.Engine, g *linuxGuest) (n int, err error) {
+func (t *tracer) insert(e *breakpoint.Engine, g *linuxGuest, vcpus int) (n int, err error) {
 	put := func(va vmi.VirtAddr, f func(r *xen.Request)) (*breakpoint.Breakpoint, error) {
 		b, err := e.Insert(g.space, va, func(r *xen.Request) xen.Response {
 			t.mu.Lock()
@@ -188,7 +188,10 @@ func (t *tracer) insert(e *breakpoint.Engine, g *linuxGuest) (n int, err error) 
 		return n, fmt.Errorf("exit of system calls: %w", err)
 	}
 	if t.calls != nil {
-		err := t.insertCalls(g, b, put)
+		if vcpus == 1 {
+			t.armWhenDue(b)
+		}
+		err := t.insertCalls(g, put)
 		return n, err
 	}
 	entry, err := syms.Lookup(entryFunc)
@@ -203,11 +206,7 @@ func (t *tracer) insert(e *breakpoint.Engine, g *linuxGuest) (n int, err error) 
 }
 
 // insertCalls places breakpoints on the functions of the chosen calls only.
-// The exit that all calls share is then armed while one of them is in flight.
-func (t *tracer) insertCalls(g *linuxGuest, exit armer, put func(vmi.VirtAddr, func(*xen.Request)) (*breakpoint.Breakpoint, error)) error {
-	t.mu.Lock()
-	t.exit = exit
-	t.mu.Unlock()
+func (t *tracer) insertCalls(g *linuxGuest, put func(vmi.VirtAddr, func(*xen.Request)) (*breakpoint.Breakpoint, error)) error {
 	table, err := g.k.Syscalls()
 	if err != nil {
 		return err
@@ -219,10 +218,18 @@ func (t *tracer) insertCalls(g *linuxGuest, exit armer, put func(vmi.VirtAddr, f
 			return fmt.Errorf("%s: %w", c.EntrySymbol, err)
 		}
 	}
+	return nil
+}
+
+// armWhenDue keeps the exit that all calls share armed only while one of the
+// chosen calls is in flight. It is for a guest with one vCPU: that stands
+// still while its event is handled, whereas another could be executing the
+// instruction that changes.
+func (t *tracer) armWhenDue(exit armer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.exit = exit
 	t.arm()
-	return nil
 }
 
 // exitPoint returns where all system calls leave the kernel, and how to find

@@ -77,7 +77,11 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 	go func() { served <- guarded(func() error { return s.loop.Run(ctx) }) }()
 	stopServing := func() error { cancel(); return <-served }
 
-	n, err := t.insert(s.engine, g)
+	n := 0
+	err = s.paused(func() (err error) {
+		n, err = t.insert(s.engine, g, s.vcpus)
+		return err
+	})
 	if err != nil {
 		return errors.Join(err, unlessCanceled(stopServing()))
 	}

@@ -20,6 +20,7 @@ type session struct {
 	kernel *linux.Kernel
 	engine *breakpoint.Engine
 	loop   *vmi.Loop
+	vcpus  int
 	closed bool
 }
 
@@ -56,9 +57,22 @@ func (s *session) openKernel() error {
 	if err != nil {
 		return err
 	}
+	s.vcpus = info.OnlineVCPUs
 	s.mem = vmi.NewMemory(vmi.MapperFunc(s.dom.MapFrames), nil)
 	s.kernel, err = linux.Open(s.mem, regs)
 	return err
+}
+
+// paused runs f while the guest stands still, so that no vCPU is executing an
+// instruction that f changes. A guest that cannot be paused, as one that is
+// gone, does not keep f from running.
+func (s *session) paused(f func() error) (err error) {
+	if perr := s.dom.Pause(); perr == nil {
+		defer func() { err = errors.Join(err, s.dom.Unpause()) }()
+	} else if !errors.Is(perr, xen.ErrNoDomain) {
+		defer func() { err = errors.Join(err, perr) }()
+	}
+	return f()
 }
 
 // Close puts the guest's instructions back, then detaches. It is idempotent.
@@ -69,7 +83,7 @@ func (s *session) Close() error {
 	s.closed = true
 	var errs []error
 	if s.engine != nil {
-		errs = append(errs, s.engine.Close())
+		errs = append(errs, s.paused(s.engine.Close))
 	}
 	if s.mon != nil {
 		errs = append(errs, s.mon.Close())
