@@ -57,7 +57,7 @@ func (s *session) openKernel() error {
 	if err != nil {
 		return err
 	}
-	s.vcpus = info.OnlineVCPUs
+	s.vcpus = len(regs)
 	s.mem = vmi.NewMemory(vmi.MapperFunc(s.dom.MapFrames), nil)
 	s.kernel, err = linux.Open(s.mem, regs)
 	return err
