@@ -92,8 +92,11 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 	release := strings.TrimPrefix(kernel.Name, "linux-image-")
 	spec := &lane.Spec{
 		Lane: l, Dir: dir, XenArgs: b.XenArgs, KernelArgs: b.KernelArgs, Xen: b.Xen,
-		Kernel: filepath.Join(kernel.Dir, "boot", "vmlinuz-"+release),
 		Initrd: filepath.Join(dir, "dom0.img"),
+	}
+	spec.Kernel, err = expandKernel(ctx, cacheDir, kernel, filepath.Join(kernel.Dir, "boot", "vmlinuz-"+release))
+	if err != nil {
+		return nil, err
 	}
 	if spec.Xen == "" {
 		if spec.Xen, err = hypervisor(tools); err != nil {

@@ -34,6 +34,9 @@ type recipe struct {
 	packages []string // that must be installed to build it
 }
 
+//go:embed bochs-ram-image.patch
+var bochsPatch string
+
 var bochsRecipe = recipe{
 	suite:    "trixie",
 	source:   "bochs",
@@ -45,6 +48,7 @@ var bochsRecipe = recipe{
 		}
 		return b.run(ctx, dir, "tar", "-xf", tarball, "--strip-components=1")
 	},
+	patch: bochsPatch,
 	flags: []string{
 		"--enable-cpu-level=6", "--enable-x86-64", "--enable-vmx=2", "--enable-smp", "--enable-pci", "--enable-evex", "--enable-avx",
 		"--enable-repeat-speedups", "--enable-fast-function-calls", "--enable-handlers-chaining", "--enable-all-optimizations",
@@ -53,7 +57,7 @@ var bochsRecipe = recipe{
 	make:     []string{"make", "bochs"},
 	buildDir: ".",
 	program:  "bochs",
-	packages: []string{"g++", "make", "xz-utils"},
+	packages: []string{"g++", "make", "patch", "xz-utils"},
 }
 
 //go:embed qemu-svm-int3.patch

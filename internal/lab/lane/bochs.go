@@ -1,17 +1,16 @@
 package lane
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
-// bochs prepares a boot medium and a configuration, and returns the emulator's command line.
-func bochs(ctx context.Context, s *Spec, t *tools, control string) ([]string, error) {
-	iso := filepath.Join(s.Dir, "boot.iso")
-	if err := writeISO(ctx, s, t, iso); err != nil {
+// bochs prepares the memory to start with and a configuration, and returns the emulator's command line.
+func bochs(s *Spec, t *tools, control string) ([]string, error) {
+	rom, images, err := ramBoot(s)
+	if err != nil {
 		return nil, err
 	}
 	bios, err := t.tree.Path("/usr/share/bochs/BIOS-bochs-latest")
@@ -23,13 +22,13 @@ func bochs(ctx context.Context, s *Spec, t *tools, control string) ([]string, er
 		return nil, err
 	}
 	rc := filepath.Join(s.Dir, "bochsrc")
-	if err := os.WriteFile(rc, []byte(bochsConfig(s, bios, vga, iso, control)), 0o644); err != nil {
+	if err := os.WriteFile(rc, []byte(bochsConfig(s, bios, vga, rom, images, control)), 0o644); err != nil {
 		return nil, err
 	}
 	return []string{t.emulator, "-q", "-f", rc}, nil
 }
 
-func bochsConfig(s *Spec, bios, vga, iso, control string) string {
+func bochsConfig(s *Spec, bios, vga, rom string, images []ramImage, control string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("cpu: model=corei7_skylake_x, count=%d, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1", s.Lane.CPUs())
@@ -42,13 +41,16 @@ func bochsConfig(s *Spec, bios, vga, iso, control string) string {
 	line("clock: sync=none, time0=utc")
 	line("ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14")
 	line("ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15")
-	for i, where := range []string{"ata0-master", "ata0-slave", "ata1-slave"} {
+	for i, where := range []string{"ata0-master", "ata0-slave", "ata1-master"} {
 		if s.Disks[i] != "" {
 			line("%s: type=disk, path=%q, mode=flat", where, s.Disks[i])
 		}
 	}
-	line("ata1-master: type=cdrom, path=%q, status=inserted", iso)
-	line("boot: cdrom")
+	line("optromimage1: file=%q, address=%#x", rom, romAddr)
+	for i, img := range images {
+		line("optramimage%d: file=%q, address=%#x", i+1, img.file, img.addr)
+	}
+	line("boot: disk")
 	line("com1: enabled=1, mode=file, dev=%q", ConsoleFile(s.Dir))
 	line("com2: enabled=1, mode=socket-client, dev=%q", control)
 	line("log: %q", filepath.Join(s.Dir, "bochs.log"))

@@ -42,7 +42,7 @@ func Start(ctx context.Context, cacheDir string, spec *Spec, progress func(strin
 	var argv []string
 	switch s.Lane {
 	case VMX:
-		argv, err = bochs(ctx, &s, t, l.Addr().String())
+		argv, err = bochs(&s, t, l.Addr().String())
 	case SVM:
 		argv, err = qemu(&s, t, l.Addr().String())
 	}

@@ -34,7 +34,7 @@ func qemu(s *Spec, t *tools, control string) ([]string, error) {
 		}
 		args = append(args, "-L", path)
 	}
-	for i, index := range []int{0, 1, 3} {
+	for i, index := range []int{0, 1, 2} {
 		if s.Disks[i] != "" {
 			args = append(args, "-drive", fmt.Sprintf("file=%s,format=raw,if=ide,index=%d,cache=writeback", comma(s.Disks[i]), index))
 		}
