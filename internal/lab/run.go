@@ -128,7 +128,7 @@ func (s *Session) supervise(ctx context.Context, id uint64, job *Job) (done *wir
 	stopWait := context.AfterFunc(ctx, func() {
 		select {
 		case <-control:
-		case <-time.After(stopGrace):
+		case <-time.After(s.grace):
 			cancel()
 		}
 	})

@@ -53,7 +53,8 @@ type Session struct {
 	progress func(string)
 	hello    wire.Hello
 	keep     bool
-	core     func() // gives it back
+	core     func()        // gives it back
+	grace    time.Duration // of a cancelled job
 
 	turn   chan struct{} // held by the running job
 	nextID uint64
@@ -126,7 +127,7 @@ func newSession(m *lane.Machine, l lane.Lane, dir string, disks [3]string, progr
 	s := &Session{
 		lane: l, dir: dir, disks: disks, machine: m, progress: progress, keep: keep,
 		enc: wire.NewEncoder(deadlineWriter{m.Control}), frames: make(chan wire.Message, 64), ctlEnd: make(chan struct{}), quit: make(chan struct{}),
-		turn: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1), grace: stopGrace,
 	}
 	m.Console.OnLine(s.milestone)
 	go s.receive()

@@ -24,7 +24,7 @@ type Machine struct {
 }
 
 // Start boots the machine and returns as soon as the emulator runs. ctx governs the start only. progress may be nil.
-func Start(ctx context.Context, cacheDir string, spec *Spec, progress func(string)) (_ *Machine, err error) {
+func Start(ctx context.Context, cacheDir string, spec *Spec, progress func(string)) (*Machine, error) {
 	s := spec.withDefaults()
 	if err := checkArgs(append(s.xenArgs(), s.kernelArgs()...)); err != nil {
 		return nil, err
@@ -33,32 +33,39 @@ func Start(ctx context.Context, cacheDir string, spec *Spec, progress func(strin
 	if err != nil {
 		return nil, err
 	}
+	return Launch(ctx, s.Dir, func(control string) (argv []string, err error) {
+		switch s.Lane {
+		case VMX:
+			argv, err = bochs(&s, t, control)
+		case SVM:
+			argv, err = qemu(&s, t, control)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lane %s: %w", s.Lane, err)
+		}
+		return argv, nil
+	})
+}
+
+// Launch runs an emulator whose command line is given by argv. It must connect its second serial port to the address control, and write the
+// first one to [ConsoleFile] of dir, the folder that it runs in.
+func Launch(ctx context.Context, dir string, argv func(control string) ([]string, error)) (_ *Machine, err error) {
 	// Bochs connects to TCP only.
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("lane: control port: %w", err)
 	}
-	defer l.Close()
-	var argv []string
-	switch s.Lane {
-	case VMX:
-		argv, err = bochs(&s, t, l.Addr().String())
-	case SVM:
-		argv, err = qemu(&s, t, l.Addr().String())
-	}
+	defer tcp.Close()
+	l := tcp.(*net.TCPListener)
+	command, err := argv(l.Addr().String())
 	if err != nil {
-		return nil, fmt.Errorf("lane %s: %w", s.Lane, err)
+		return nil, err
 	}
-	return start(ctx, l.(*net.TCPListener), argv, s.Dir)
-}
-
-// start runs an emulator that will connect to l.
-func start(ctx context.Context, l *net.TCPListener, argv []string, dir string) (_ *Machine, err error) {
 	if err := os.WriteFile(ConsoleFile(dir), nil, 0o644); err != nil {
 		return nil, err
 	}
 	m := &Machine{}
-	m.proc, err = startProcess(argv, dir, filepath.Join(dir, "emulator.log"))
+	m.proc, err = startProcess(command, dir, filepath.Join(dir, "emulator.log"))
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +89,7 @@ func start(ctx context.Context, l *net.TCPListener, argv []string, dir string) (
 		case <-ctx.Done():
 			return nil, errors.Join(ctx.Err(), m.Close())
 		case <-m.proc.exited:
-			return nil, errors.Join(fmt.Errorf("lane: emulator ended at once: %w", m.ExitError()), m.Close())
+			return nil, errors.Join(errors.New("lane: the emulator ended at once"), m.ExitError(), m.Close())
 		default:
 		}
 	}
