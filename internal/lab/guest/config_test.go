@@ -13,7 +13,7 @@ import (
 // rest is the configuration of a plain guest after its kind.
 const rest = `kernel = "/k"
 ramdisk = "/lab/guest/initrd.img"
-extra = "console=hvc0 loglevel=5 panic=0 nokaslr"
+extra = "console=hvc0 loglevel=5 panic=0 cryptomgr.notests nokaslr"
 memory = 192
 maxmem = 192
 vcpus = 1
@@ -34,7 +34,7 @@ func TestXLConfig(t *testing.T) {
 type = "pvh"
 kernel = "/k"
 ramdisk = "/lab/guest/initrd.img"
-extra = "console=hvc0 loglevel=5 panic=0 nokaslr"
+extra = "console=hvc0 loglevel=5 panic=0 cryptomgr.notests nokaslr"
 memory = 192
 maxmem = 192
 vcpus = 1
