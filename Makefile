@@ -35,10 +35,10 @@ lanes:
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx lab-svm
 
 lab-svm:
-	$(LAB) test -lane svm $(TESTFLAGS) $(LANES)
+	$(LAB) test -lane svm -- $(TESTFLAGS) $(LANES)
 
 lab-vmx:
-	$(LAB) test -lane vmx $(TESTFLAGS) $(LANES)
+	$(LAB) test -lane vmx -- $(TESTFLAGS) $(LANES)
 
 # An interactive shell in dom0 of a real Xen.
 lab:

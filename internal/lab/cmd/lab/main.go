@@ -1,7 +1,7 @@
 // Command lab boots a real Xen in an emulator and runs programs in its dom0.
 //
 //	lab run   [flags] -- program args...   boot, run a program in dom0, power off
-//	lab test  [flags] [go test's flags] packages
+//	lab test  [flags] -- [go test's flags] packages
 //	                                       boot, run the packages' tests with build tag lab in dom0, power off
 //	lab exec  [flags] test-binary args...  the runner for go test -exec; $GOVMI_LAB_SOCKET names a running lab
 //	lab shell [flags]                      boot and give an interactive shell in dom0

@@ -61,7 +61,7 @@ func goTest(ctx context.Context, args []string) (status int, err error) {
 		return 2, err
 	}
 	if fs.NArg() == 0 {
-		return 2, errors.New("no packages; usage: lab test [flags] [go test's flags] packages")
+		return 2, errors.New("no packages; usage: lab test [flags] -- [go test's flags] packages")
 	}
 	self, err := os.Executable()
 	if err != nil {
