@@ -2,8 +2,8 @@
 
 GO    ?= go
 LAB   := $(GO) run ./internal/lab/cmd/lab
-# Tests with build tag lab, by package.
-LANES := ./xen/... ./vmi/... ./breakpoint/... ./cr3filter/... ./examples/... ./internal/lab/labtest/...
+# The packages with tests for the lab: build tag lab, named TestLab.
+LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/syscalltrace
 
 .PHONY: demo test check unit lanes lab-svm lab-vmx lab soak clean
 
@@ -35,10 +35,10 @@ lanes:
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx lab-svm
 
 lab-svm:
-	$(LAB) test -lane svm -- $(TESTFLAGS) $(LANES)
+	$(LAB) test -lane svm -- -run '^TestLab' $(TESTFLAGS) $(LANES)
 
 lab-vmx:
-	$(LAB) test -lane vmx -- $(TESTFLAGS) $(LANES)
+	$(LAB) test -lane vmx -- -run '^TestLab' $(TESTFLAGS) $(LANES)
 
 # An interactive shell in dom0 of a real Xen.
 lab:

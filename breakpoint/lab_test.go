@@ -100,7 +100,7 @@ func (s *session) Close() error {
 
 // A process makes exactly n calls while others are busy; the breakpoint counts
 // exactly n hits of it, on one vCPU and on two between which it moves.
-func TestExactHits(t *testing.T) {
+func TestLabExactHits(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		vcpus   int
@@ -199,7 +199,7 @@ func hostCPUs(t *testing.T) int {
 
 // Every way out of a monitor leaves the kernel's text as it was and a guest
 // that works.
-func TestWaysOut(t *testing.T) {
+func TestLabWaysOut(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		signal os.Signal // sent when hits are coming in
@@ -233,7 +233,7 @@ func TestWaysOut(t *testing.T) {
 
 // A guest that goes away ends the loop with ErrNoDomain, and everything is
 // closed without complaint.
-func TestGuestGone(t *testing.T) {
+func TestLabGuestGone(t *testing.T) {
 	ctx := t.Context()
 	g := labtest.StartGuest(t, guest.Spec{Run: []string{"workload busy -kinds getppid"}})
 	s, err := attach(g.Name())

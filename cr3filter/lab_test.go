@@ -22,7 +22,7 @@ import (
 // Two processes hand a byte to each other n times, beside a third that is
 // busy. Each round trip on one vCPU is at least one switch to either process;
 // no switch is reported that concerns neither.
-func TestSwitchesAmongProcesses(t *testing.T) {
+func TestLabSwitchesAmongProcesses(t *testing.T) {
 	const n = 300
 	ctx := t.Context()
 	g := labtest.SharedGuest(t, guest.Spec{Name: "cr3", KASLR: true})

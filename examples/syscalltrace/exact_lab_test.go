@@ -15,13 +15,13 @@ import (
 
 // A process makes exactly n calls while two others make the same ones; the
 // trace has exactly n lines, all of that process.
-func TestExact(t *testing.T) {
+func TestLabExact(t *testing.T) {
 	exact(t, shared, labtest.Count(20000), "")
 }
 
 // The same on two vCPUs, with the process moving from one to the other all the
 // time.
-func TestExactSMP(t *testing.T) {
+func TestLabExactSMP(t *testing.T) {
 	out, err := exec.Command("xl", "info", "nr_cpus").Output()
 	if err != nil {
 		t.Fatal(err)

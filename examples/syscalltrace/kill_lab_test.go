@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // Signals in mid-trace end the program with status 0 and leave the guest's
 // kernel as it was and its processes at work, time and again.
-func TestSignals(t *testing.T) {
+func TestLabSignals(t *testing.T) {
 	ctx := t.Context()
 	g := labtest.SharedGuest(t, shared)
 	intact(t, g)

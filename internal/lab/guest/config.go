@@ -22,9 +22,6 @@ func (s Spec) XLConfig(kernel string) (string, error) {
 	} else {
 		line("type = %q", "pvh")
 	}
-	if s.Shadow {
-		line("hap = 0")
-	}
 	line("kernel = %q", kernel)
 	if !s.KASLR { // otherwise both are inside the kernel's image
 		line("ramdisk = %q", path.Join(KitDir, Initrd))

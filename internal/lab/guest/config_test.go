@@ -59,7 +59,6 @@ on_crash = "preserve"
 on_watchdog = "preserve"
 `},
 		{"paravirtual", Spec{Name: "g", PV: true}, "name = \"g\"\ntype = \"pv\"\n" + rest},
-		{"shadow", Spec{Name: "g", Shadow: true}, "name = \"g\"\ntype = \"pvh\"\nhap = 0\n" + rest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -84,7 +83,6 @@ func TestValidate(t *testing.T) {
 		"quote":          {Name: "g", Cmdline: `a" b`},
 		"CPUs":           {Name: "g", CPUs: "0\n"},
 		"PV and KASLR":   {Name: "g", PV: true, KASLR: true},
-		"shadow, altp2m": {Name: "g", Shadow: true, AltP2M: true},
 		"long":           {Name: "g", Cmdline: strings.Repeat("x", CmdlineRoom)},
 	} {
 		if err := spec.Validate(); !errors.Is(err, ErrSpec) {

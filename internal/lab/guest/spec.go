@@ -34,8 +34,6 @@ type Spec struct {
 	AltP2M bool
 	// PV makes it a paravirtual guest, which cannot be monitored.
 	PV bool
-	// Shadow has Xen use shadow page tables for it, which rules a monitor out.
-	Shadow bool
 	// Cmdline is added to the kernel's command line.
 	Cmdline string
 	// Run are shell commands that the guest runs in the background once it is
@@ -69,8 +67,8 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("%w: name %q", ErrSpec, s.Name)
 	case !goodName.MatchString(s.Kernel):
 		return fmt.Errorf("%w: kernel %q", ErrSpec, s.Kernel)
-	case s.PV && (s.KASLR || s.AltP2M || s.Shadow), s.Shadow && s.AltP2M:
-		return fmt.Errorf("%w: these kinds of guest exclude each other", ErrSpec)
+	case s.PV && (s.KASLR || s.AltP2M):
+		return fmt.Errorf("%w: a PV guest has neither KASLR nor altp2m", ErrSpec)
 	case s.MemoryMiB < 64 || s.MemoryMiB > 4096:
 		return fmt.Errorf("%w: %d MiB of memory", ErrSpec, s.MemoryMiB)
 	case s.VCPUs < 1 || s.VCPUs > 16:

@@ -13,7 +13,7 @@ import (
 	"github.com/govmi/govmi/internal/lab/guest"
 )
 
-func TestGuest(t *testing.T) {
+func TestLabGuest(t *testing.T) {
 	for _, kaslr := range []bool{false, true} {
 		name := "direct"
 		if kaslr {
@@ -58,7 +58,7 @@ func TestGuest(t *testing.T) {
 	}
 }
 
-func TestSharedGuest(t *testing.T) {
+func TestLabSharedGuest(t *testing.T) {
 	spec := guest.Spec{}
 	a := SharedGuest(t, spec)
 	a.MustExec(t.Context(), "echo hello >/tmp/shared")
@@ -71,7 +71,7 @@ func TestSharedGuest(t *testing.T) {
 	}
 }
 
-func TestCreatePaused(t *testing.T) {
+func TestLabCreatePaused(t *testing.T) {
 	g := CreatePaused(t, guest.Spec{})
 	if s := g.Console().String(); s != "" {
 		t.Errorf("a guest that has not run printed %q", s)
