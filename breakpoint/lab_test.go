@@ -107,8 +107,8 @@ func TestLabExactHits(t *testing.T) {
 		migrate string
 		n       int
 	}{
-		{"1 vCPU", 1, "", 2000},
-		{"2 vCPUs", 2, "-migrate", 2000},
+		{"1 vCPU", 1, "", labtest.Count(10000)},
+		{"2 vCPUs", 2, "-migrate", labtest.Count(10000)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if n := hostCPUs(t); tc.vcpus > n {
@@ -120,7 +120,7 @@ func TestLabExactHits(t *testing.T) {
 			calls := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload calls -kind getppid -n %d %s -wait /tmp/go", tc.n, tc.migrate))
 			m := calls.WaitLine(ctx, regexp.MustCompile(`calls ready pid=(\d+) `))
 			pid, _ := strconv.Atoi(m[1])
-			busy := g.Start(ctx, "exec workload busy -kinds getuid,getppid")
+			busy := g.Start(ctx, "exec workload busy -kinds getuid,getppid -spin 100000")
 
 			s, err := attach(g.Name())
 			if err != nil {

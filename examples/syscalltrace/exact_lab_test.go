@@ -38,7 +38,7 @@ func exact(t *testing.T, spec guest.Spec, n int, how string) {
 	intact(t, g)
 	var neighbours []*labtest.Command
 	for range 2 {
-		neighbours = append(neighbours, g.Start(ctx, "exec workload busy -kinds pread64,getuid -spin 20000"))
+		neighbours = append(neighbours, g.Start(ctx, "exec workload busy -kinds pread64,getuid -spin 1000000"))
 	}
 	c, pid := caller(t, g, "pread64", n, how)
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-e", "pread64")

@@ -30,7 +30,7 @@ func TestLabSignals(t *testing.T) {
 	ctx := t.Context()
 	g := labtest.SharedGuest(t, shared)
 	intact(t, g)
-	busy := g.Start(ctx, "exec workload busy -kinds read,write,getppid")
+	busy := g.Start(ctx, "exec workload busy -kinds read,write,getppid -spin 10000")
 	for i := range labtest.Count(40) {
 		sig := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}[i%2]
 		var msg bytes.Buffer

@@ -126,8 +126,8 @@ var shared = guest.Spec{Name: "strace", KASLR: true}
 func TestLabEveryCall(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
 	intact(t, g)
-	busy := g.Start(t.Context(), "exec workload busy -kinds pread64,getuid")
-	const n = 1000
+	busy := g.Start(t.Context(), "exec workload busy -kinds pread64,getuid -spin 1000000")
+	n := labtest.Count(2000)
 	c, pid := caller(t, g, "pread64", n, "")
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid))
 	g.MustExec(t.Context(), "touch /tmp/go")
@@ -162,7 +162,7 @@ func TestLabEveryCall(t *testing.T) {
 func TestLabChosenCalls(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
 	intact(t, g)
-	const n = 500
+	n := labtest.Count(2000)
 	c, pid := caller(t, g, "openat", n, "-threads 2")
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-e", "openat,uname")
 	g.MustExec(t.Context(), "touch /tmp/go")
@@ -205,7 +205,7 @@ func TestLabByName(t *testing.T) {
 func TestLabSummaryAndJSON(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
 	intact(t, g)
-	const n = 300
+	n := labtest.Count(1000)
 	c, pid := caller(t, g, "openat-enoent", n, "")
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-c")
 	g.MustExec(t.Context(), "touch /tmp/go")
