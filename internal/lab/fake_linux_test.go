@@ -26,14 +26,14 @@ import (
 // port, writes a console, and answers jobs as its behaviour says.
 
 const (
-	behaviourVar = "GOVMI_TEST_EMULATOR" // behaviour of the fake emulator
-	parentVar    = "GOVMI_TEST_PARENT"   // run a session and print the emulator's process id
+	emulatorArg = "-fake-emulator"    // be the emulator: control port and behaviour follow
+	parentVar   = "GOVMI_TEST_PARENT" // run a session and print the emulator's process id
 )
 
 func TestMain(m *testing.M) {
 	switch {
-	case os.Getenv(behaviourVar) != "" && len(os.Args) == 2:
-		if err := emulate(os.Getenv(behaviourVar), os.Args[1]); err != nil {
+	case len(os.Args) == 4 && os.Args[1] == emulatorArg:
+		if err := emulate(os.Args[3], os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, "fake emulator:", err)
 			os.Exit(1)
 		}
@@ -60,11 +60,9 @@ func fakeSession(ctx context.Context, dir, behaviour string, progress func(strin
 			return nil, err
 		}
 	}
-	if err := os.Setenv(behaviourVar, behaviour); err != nil {
-		return nil, err
-	}
-	defer os.Unsetenv(behaviourVar)
-	m, err := lane.Launch(ctx, dir, func(control string) ([]string, error) { return []string{self, control}, nil })
+	m, err := lane.Launch(ctx, dir, func(control string) ([]string, error) {
+		return []string{self, emulatorArg, control, behaviour}, nil
+	})
 	if err != nil {
 		return nil, err
 	}

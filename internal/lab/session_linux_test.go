@@ -49,6 +49,7 @@ func TestSessionFailsClosed(t *testing.T) {
 		{"hangs", ErrHang, []string{"no sign of life", "GOVMI-DOM0-READY"}},
 	} {
 		t.Run(tt.behaviour, func(t *testing.T) {
+			t.Parallel()
 			s := startFake(t, tt.behaviour)
 			job := &Job{Argv: []string{"x"}}
 			if tt.behaviour == "hangs" {
@@ -85,6 +86,7 @@ func TestBootFailsClosed(t *testing.T) {
 		{"boot: other version", nil, "version"},
 	} {
 		t.Run(tt.behaviour, func(t *testing.T) {
+			t.Parallel()
 			s, err := fakeSession(t.Context(), t.TempDir(), tt.behaviour, func(string) {})
 			if err == nil {
 				t.Fatal("the boot succeeded", s.Close())
@@ -114,6 +116,7 @@ func TestJobFailsSessionStays(t *testing.T) {
 		{"job fails", Job{Files: []File{{Name: "none", Source: "/nonexistent"}}}, ErrJob, "/nonexistent"},
 	} {
 		t.Run(tt.behaviour, func(t *testing.T) {
+			t.Parallel()
 			s := startFake(t, tt.behaviour)
 			job := tt.job
 			job.Argv = []string{"x"}
@@ -190,6 +193,7 @@ func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 func TestNoEmulatorIsLeftBehind(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGKILL} {
 		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), parentVar+"="+t.TempDir())
 			cmd.Stderr = os.Stderr
