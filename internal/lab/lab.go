@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/govmi/govmi/internal/lab/cache"
@@ -220,6 +221,26 @@ func Prepare(ctx context.Context, l lane.Lane, boot *Boot, progress func(string)
 	}
 	_, err = b.images(ctx, cacheDir, dir, l, progress)
 	return errors.Join(err, os.RemoveAll(dir))
+}
+
+// Refresh gets the current versions of Debian's packages for boots to come.
+func Refresh(ctx context.Context, boot *Boot) error {
+	cacheDir, err := cache.Dir()
+	if err != nil {
+		return err
+	}
+	if boot == nil {
+		boot = &Boot{}
+	}
+	b := boot.withDefaults()
+	suites := append([]string{b.Suite, b.KernelSuite, "bookworm"}, b.GuestSuites...)
+	slices.Sort(suites)
+	for _, suite := range slices.Compact(suites) {
+		if err := debian.Refresh(ctx, cacheDir, suite); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeFile(name string, write func(*os.File) error) (err error) {

@@ -187,6 +187,9 @@ func (s *Session) Lane() lane.Lane { return s.lane }
 // PID is the emulator's process.
 func (s *Session) PID() int { return s.machine.PID() }
 
+// Gone is closed when the emulator has ended.
+func (s *Session) Gone() <-chan struct{} { return s.machine.Exited() }
+
 // Console returns the last lines of the console of Xen and dom0.
 func (s *Session) Console() string { return s.machine.Console.Tail() }
 

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -141,6 +143,10 @@ func (c *Client) Run(ctx context.Context, job *Job) (*Result, error) {
 	if job.Stdin != nil || job.TTY || job.Control != nil {
 		return none, &Failure{Kind: ErrJob, Detail: "a job with input needs a lab of its own"}
 	}
+	req, err := newRemoteJob(job)
+	if err != nil {
+		return none, &Failure{Kind: ErrJob, Detail: err.Error()}
+	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if err != nil {
@@ -149,10 +155,7 @@ func (c *Client) Run(ctx context.Context, job *Job) (*Result, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	err = gob.NewEncoder(conn).Encode(&remoteJob{
-		Argv: job.Argv, Env: job.Env, Dir: job.Dir, Files: job.Files, OutDir: job.OutDir, Timeout: job.Timeout, Idle: job.Idle,
-		Live: job.Stdout != nil || job.Stderr != nil, AllowGuestPanic: job.AllowGuestPanic,
-	})
+	err = gob.NewEncoder(conn).Encode(req)
 	dec := gob.NewDecoder(conn)
 	for err == nil {
 		var ev remoteEvent
@@ -174,6 +177,28 @@ func (c *Client) Run(ctx context.Context, job *Job) (*Result, error) {
 		return none, context.Cause(ctx)
 	}
 	return none, &Failure{Kind: ErrLost, Detail: fmt.Sprintf("the lab's process is gone: %v", err)}
+}
+
+// newRemoteJob makes paths absolute: the server has a working folder of its own.
+func newRemoteJob(job *Job) (*remoteJob, error) {
+	req := &remoteJob{
+		Argv: job.Argv, Env: job.Env, Dir: job.Dir, Files: slices.Clone(job.Files), OutDir: job.OutDir, Timeout: job.Timeout, Idle: job.Idle,
+		Live: job.Stdout != nil || job.Stderr != nil, AllowGuestPanic: job.AllowGuestPanic,
+	}
+	paths := []*string{&req.OutDir}
+	for i := range req.Files {
+		paths = append(paths, &req.Files[i].Source)
+	}
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		var err error
+		if *p, err = filepath.Abs(*p); err != nil {
+			return nil, err
+		}
+	}
+	return req, nil
 }
 
 func (ev *remoteEvent) end() (*Result, error) {

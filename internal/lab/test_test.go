@@ -185,3 +185,23 @@ func TestSocketGone(t *testing.T) {
 		t.Errorf("error %v, want %v", err, ErrLost)
 	}
 }
+
+func TestRemotePathsAreAbsolute(t *testing.T) {
+	t.Chdir(t.TempDir())
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := &Job{OutDir: "out", Files: []File{{Name: "a", Source: "b"}, {Name: "c", Data: []byte("d")}}}
+	req, err := newRemoteJob(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []File{{Name: "a", Source: filepath.Join(wd, "b")}, {Name: "c", Data: []byte("d")}}
+	if diff := cmp.Diff(want, req.Files); diff != "" || req.OutDir != filepath.Join(wd, "out") {
+		t.Errorf("out folder %s, files (-want +got):\n%s", req.OutDir, diff)
+	}
+	if job.Files[0].Source != "b" {
+		t.Error("the caller's job was changed")
+	}
+}

@@ -5,6 +5,7 @@
 //	                                       boot, run the packages' tests with build tag lab in dom0, power off
 //	lab exec  [flags] test-binary args...  the runner for go test -exec; $GOVMI_LAB_SOCKET names a running lab
 //	lab shell [flags]                      boot and give an interactive shell in dom0
+//	lab serve [flags]                      boot and run the jobs of lab run and lab exec in other terminals
 //	lab prepare [flags]                    fetch and build all that a boot needs
 //
 // "lab VERB -h" lists the flags.
@@ -36,12 +37,13 @@ var verbs = map[string]func(ctx context.Context, args []string) (int, error){
 	"test":    goTest,
 	"exec":    execTest,
 	"shell":   shell,
+	"serve":   serve,
 	"prepare": prepare,
 }
 
 func run(args []string) int {
 	if len(args) == 0 || verbs[args[0]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: lab run|test|exec|shell|prepare [flags] [args...]")
+		fmt.Fprintln(os.Stderr, "usage: lab run|test|exec|shell|serve|prepare [flags] [args...]")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
@@ -96,16 +98,30 @@ func (b *bootFlags) start(ctx context.Context) (*lab.Session, error) {
 	return lab.Start(ctx, lab.Options{Lane: l, Boot: &b.boot, Progress: b.progress(), Keep: b.keep})
 }
 
+// runner is the lab that $GOVMI_LAB_SOCKET names, or one of its own.
+func (b *bootFlags) runner(ctx context.Context) (lab.Runner, error) {
+	if c := lab.Dial(); c != nil {
+		return c, nil
+	}
+	return b.start(ctx)
+}
+
 func prepare(ctx context.Context, args []string) (int, error) {
 	fs := flag.NewFlagSet("lab prepare", flag.ContinueOnError)
 	var b bootFlags
 	b.register(fs)
+	refresh := fs.Bool("refresh", false, "look for new versions of Debian's packages")
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
 	l, err := lane.Parse(b.lane)
 	if err != nil {
 		return 2, err
+	}
+	if *refresh {
+		if err := lab.Refresh(ctx, &b.boot); err != nil {
+			return 1, err
+		}
 	}
 	if err := lab.Prepare(ctx, l, &b.boot, b.progress()); err != nil {
 		return 1, err
@@ -135,12 +151,12 @@ func runProgram(ctx context.Context, args []string) (status int, err error) {
 			return 2, err
 		}
 	}
-	s, err := b.start(ctx)
+	r, err := b.runner(ctx)
 	if err != nil {
 		return exitFailed, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	res, err := s.Run(ctx, job)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	res, err := r.Run(ctx, job)
 	if err != nil {
 		return exitFailed, err
 	}

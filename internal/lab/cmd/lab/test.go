@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,10 +37,8 @@ func execTest(ctx context.Context, args []string) (status int, err error) {
 	if t.Path, err = filepath.Abs(t.Path); err != nil {
 		return exitFailed, err
 	}
-	var r lab.Runner
-	if c := lab.Dial(); c != nil {
-		r = c
-	} else if r, err = b.start(ctx); err != nil {
+	r, err := b.runner(ctx)
+	if err != nil {
 		return exitFailed, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
@@ -72,19 +69,11 @@ func goTest(ctx context.Context, args []string) (status int, err error) {
 		return exitFailed, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	dir, err := os.MkdirTemp("", "govmi-lab-socket-")
+	socket, stop, err := serveAt(ctx, "", s)
 	if err != nil {
 		return exitFailed, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	socket := filepath.Join(dir, "lab")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		return exitFailed, err
-	}
-	served := make(chan error, 1)
-	go func() { served <- lab.Serve(ctx, l, s) }()
-	defer func() { err = errors.Join(err, l.Close(), <-served) }()
+	defer func() { err = errors.Join(err, stop()) }()
 
 	// One binary at a time: there is one machine.
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-tags", "lab", "-count=1", "-p=1", "-exec", fmt.Sprintf("'%s' exec", self)}, fs.Args()...)...)
