@@ -141,12 +141,12 @@ func (c *Console) add(b []byte) {
 	c.last = time.Now()
 	c.partial = append(c.partial, b...)
 	for {
-		i := bytes.IndexByte(c.partial, '\n')
+		i := bytes.IndexByte(c.partial[:min(len(c.partial), maxLine)], '\n')
 		if i < 0 && len(c.partial) < maxLine {
 			break
 		}
 		if i < 0 {
-			i = len(c.partial) - 1
+			i = maxLine - 1
 		}
 		line := printable(c.partial[:i+1])
 		c.partial = c.partial[i+1:]

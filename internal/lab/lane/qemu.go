@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"bufio"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -63,13 +64,12 @@ func gunzip(dst, src string) (err error) {
 		return err
 	}
 	defer in.Close()
-	var r io.Reader = in
-	if z, err := gzip.NewReader(in); err == nil {
-		r = z
-	} else if !errors.Is(err, gzip.ErrHeader) {
-		return fmt.Errorf("%s: %w", src, err)
-	} else if _, err := in.Seek(0, io.SeekStart); err != nil {
-		return err
+	buf := bufio.NewReader(in)
+	var r io.Reader = buf
+	if magic, _ := buf.Peek(2); string(magic) == "\x1f\x8b" { // a file too short has another problem
+		if r, err = gzip.NewReader(buf); err != nil {
+			return fmt.Errorf("%s: %w", src, err)
+		}
 	}
 	out, err := os.Create(dst)
 	if err != nil {
