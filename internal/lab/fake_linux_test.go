@@ -168,6 +168,8 @@ func (f *fake) run(m *wire.Run) error {
 		return f.enc.Encode(&wire.Hello{Version: wire.Version})
 	case "job fails":
 		done.Exit, done.Error = -1, "no such program"
+	case "time is up":
+		done.Exit, done.Signal, done.Error, done.TimedOut = -1, 15, "time is up after 1s", true
 	case "guest panics":
 		done.Exit, done.Error = -1, "kernel panic in guest g"
 		err := f.enc.Encode(&wire.GuestPanic{ID: m.ID, Domain: "g", Tail: "Kernel panic - not syncing: Attempted to kill init!"})

@@ -72,7 +72,7 @@ func TestRealGuestPanicAndHang(t *testing.T) {
 	if err != nil || res.Exit != 0 || strings.Contains(string(res.Stdout), "panics") {
 		t.Fatalf("after a guest's panic: %v, exit status %d, %s%s", err, res.Exit, res.Stdout, res.Stderr)
 	}
-	mustFail(t, s, &Job{Argv: []string{"sleep", "1000"}, Timeout: 2 * time.Second}, ErrJob, "time is up")
+	mustFail(t, s, &Job{Argv: []string{"sleep", "1000"}, Timeout: 2 * time.Second}, ErrHang, "time is up")
 	// dom0 without its agent lives, but there is no sign of that.
 	job = shellJob("kill -STOP $(pidof agent)")
 	job.Idle = 30 * time.Second

@@ -19,7 +19,8 @@ type Runner interface {
 	Close() error
 }
 
-// Run implements [Runner]. After a failure other than [ErrJob] and [ErrGuestPanic] the session is broken.
+// Run implements [Runner]. After most failures the session is broken, but not after [ErrJob], [ErrGuestPanic] and the
+// [ErrHang] of a job that the agent could end when its time was up.
 func (s *Session) Run(ctx context.Context, job *Job) (*Result, error) {
 	select {
 	case s.turn <- struct{}{}:
@@ -67,6 +68,8 @@ func (s *Session) Run(ctx context.Context, job *Job) (*Result, error) {
 		return res, err
 	case guest != nil && !job.AllowGuestPanic:
 		return res, guest
+	case done.TimedOut:
+		return res, &Failure{Kind: ErrHang, Detail: done.Error, Console: s.Console()}
 	case done.Error != "":
 		return res, &Failure{Kind: ErrJob, Detail: done.Error, Console: s.Console()}
 	}

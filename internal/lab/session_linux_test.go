@@ -107,6 +107,7 @@ func TestJobFailsSessionStays(t *testing.T) {
 		text      string
 	}{
 		{"job fails", Job{}, ErrJob, "no such program"},
+		{"time is up", Job{}, ErrHang, "after 1s"},
 		{"guest panics", Job{}, ErrGuestPanic, "Attempted to kill init"},
 		{"result damaged", Job{}, ErrJob, "SHA-256"},
 		{"result outside", Job{}, ErrJob, "leaves its folder"},

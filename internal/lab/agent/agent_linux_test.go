@@ -250,7 +250,8 @@ func TestJobFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := startAgent(t, tt.job)
 			done, _ := h.run(tt.run)
-			if done.OK() || !strings.Contains(done.Error, tt.want) || (tt.want == "") != (done.Error == "") || done.Signal != tt.sig {
+			if done.OK() || !strings.Contains(done.Error, tt.want) || (tt.want == "") != (done.Error == "") || done.Signal != tt.sig ||
+				done.TimedOut != (tt.name == "time is up") {
 				t.Errorf("got %+v, want error %q and signal %d", done, tt.want, tt.sig)
 			}
 		})

@@ -108,12 +108,14 @@ func (j *job) resize(rows, cols uint16) {
 	}
 }
 
+var errTimeUp = errors.New("time is up")
+
 func (s *server) runJob(ctx context.Context, j *job) *wire.Done {
 	done := &wire.Done{ID: j.run.ID, Exit: -1}
 	dir := filepath.Join(s.cfg.WorkDir, fmt.Sprintf("job%d", j.run.ID))
 	err := s.runIn(ctx, j, dir, done)
 	if err != nil {
-		done.Error = err.Error()
+		done.Error, done.TimedOut = err.Error(), errors.Is(err, errTimeUp)
 	}
 	if err := os.RemoveAll(dir); err != nil && done.Error == "" {
 		done.Error = err.Error()
@@ -243,7 +245,7 @@ func (s *server) supervise(ctx context.Context, j *job, cmd *exec.Cmd, done *wir
 		case <-ended:
 			return
 		case <-timeout:
-			j.fail(fmt.Errorf("time is up after %v", time.Duration(j.run.TimeoutMillis)*time.Millisecond))
+			j.fail(fmt.Errorf("%w after %v", errTimeUp, time.Duration(j.run.TimeoutMillis)*time.Millisecond))
 		case <-ctx.Done():
 			j.fail(context.Cause(ctx))
 		case <-j.failCh:

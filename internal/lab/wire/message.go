@@ -103,6 +103,8 @@ type Done struct {
 	// be unpacked or started, its time was up, a guest panicked, its result
 	// does not fit. A job with an Error has failed whatever Exit says.
 	Error string `json:"error,omitempty"`
+	// TimedOut says that the Error is Run.TimeoutMillis having passed.
+	TimedOut bool `json:"timed_out,omitempty"`
 	// Length and SHA256 describe the result tar on the result disk, from
 	// [DiskDataOffset] on. Length 0 means that there is none.
 	Length int64  `json:"length,omitempty"`

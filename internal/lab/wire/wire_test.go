@@ -22,7 +22,7 @@ var everyMessage = []Message{
 	&Progress{Text: "starting xenstored"},
 	&Alive{ID: 7},
 	&Out{ID: 7, FD: 2, Data: bytes.Repeat([]byte{'x'}, MaxData)},
-	&Done{ID: 7, Exit: -1, Signal: 9, Error: "time is up", Length: 512, SHA256: "00", DroppedOut: 3},
+	&Done{ID: 7, Exit: -1, Signal: 9, Error: "time is up", TimedOut: true, Length: 512, SHA256: "00", DroppedOut: 3},
 	&GuestPanic{ID: 7, Domain: "g", Tail: "Kernel panic - not syncing\r\n"},
 }
 
