@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/govmi/govmi/internal/fakeguest"
 	"github.com/govmi/govmi/vmi"
+	"github.com/govmi/govmi/vmi/internal/fakeguest"
 	"github.com/govmi/govmi/xen"
 )
 

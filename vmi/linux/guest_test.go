@@ -7,8 +7,8 @@ import (
 
 	"github.com/cilium/ebpf/btf"
 
-	"github.com/govmi/govmi/internal/fakeguest"
 	"github.com/govmi/govmi/vmi"
+	"github.com/govmi/govmi/vmi/internal/fakeguest"
 	"github.com/govmi/govmi/xen"
 )
 
