@@ -146,6 +146,7 @@ func (f *fake) run(m *wire.Run) error {
 		return nil
 	case "dom0 panics":
 		f.console("[   12.345678] Kernel panic - not syncing: sysrq triggered crash\n")
+		f.console(strings.Repeat("the stack goes on and on\n", 100))
 		return nil
 	case "dom0 ends":
 		f.console("GOVMI-DOM0-FAILED: agent ended with status 1\n")

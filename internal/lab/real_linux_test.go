@@ -81,7 +81,7 @@ func TestRealGuestPanicAndHang(t *testing.T) {
 
 func TestRealXenPanic(t *testing.T) {
 	s := boot(t, &Boot{XenArgs: []string{"nmi=fatal"}})
-	mustFail(t, s, shellJob("xl debug-keys n; sleep 200"), ErrXenPanic, "(XEN)")
+	mustFail(t, s, shellJob("xl debug-keys N; sleep 200"), ErrXenPanic, "(XEN)")
 }
 
 func TestRealDom0Panic(t *testing.T) {

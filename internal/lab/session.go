@@ -265,7 +265,7 @@ func (s *Session) next(ctx context.Context, w *watch) (wire.Message, error) {
 			w.frame = time.Now()
 			return m, nil
 		case <-s.machine.Console.Failed():
-			return nil, s.fail(&Failure{Kind: s.machine.Console.Err(), Console: s.Console()})
+			return nil, s.fail(s.panicked())
 		case <-s.ctlEnd:
 			if len(s.frames) > 0 {
 				continue
@@ -290,6 +290,12 @@ func (s *Session) next(ctx context.Context, w *watch) (wire.Message, error) {
 	}
 }
 
+// panicked says what the console has told.
+func (s *Session) panicked() *Failure {
+	c := s.machine.Console
+	return &Failure{Kind: c.Err(), Detail: c.Reason(), Console: c.Tail()}
+}
+
 // lost finds out why there is no control port any more.
 func (s *Session) lost() *Failure {
 	select {
@@ -298,8 +304,8 @@ func (s *Session) lost() *Failure {
 		return &Failure{Kind: ErrClosed}
 	case <-time.After(lostGrace):
 	}
-	if err := s.machine.Console.Err(); err != nil {
-		return &Failure{Kind: err, Console: s.Console()}
+	if s.machine.Console.Err() != nil {
+		return s.panicked()
 	}
 	detail := "the emulator runs on without its control port"
 	select {

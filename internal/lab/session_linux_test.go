@@ -39,7 +39,7 @@ func TestSessionFailsClosed(t *testing.T) {
 		text      []string
 	}{
 		{"xen panics", ErrXenPanic, []string{"Panic on CPU 1", "the reason"}},
-		{"dom0 panics", ErrDom0Panic, []string{"sysrq triggered crash"}},
+		{"dom0 panics", ErrDom0Panic, []string{"sysrq triggered crash", "the stack goes on and on"}},
 		{"dom0 ends", ErrDom0Init, []string{"agent ended with status 1"}},
 		{"dom0 powers off", ErrLost, []string{"dom0 has powered off", "GOVMI-DOM0-READY"}},
 		{"emulator dies", ErrLost, []string{"exit status 1", "assertion failed", "GOVMI-DOM0-READY"}},

@@ -40,6 +40,7 @@ type Console struct {
 	partial []byte
 	last    time.Time // of growth
 	err     error
+	reason  string // the line that tells of err
 	subs    []func(line string)
 }
 
@@ -64,6 +65,13 @@ func (c *Console) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
+}
+
+// Reason returns the line in which the panic was seen; what follows it may push it out of [Console.Tail].
+func (c *Console) Reason() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason
 }
 
 // Tail returns the last lines.
@@ -155,7 +163,7 @@ func (c *Console) add(b []byte) {
 		}
 		fresh = append(fresh, line)
 		if err := diagnose(line); err != nil && c.err == nil {
-			c.err = err
+			c.err, c.reason = err, line
 		}
 	}
 	c.lines = append(c.lines, fresh...)
