@@ -40,6 +40,12 @@ lab-svm:
 lab-vmx:
 	$(LAB) test -lane vmx -- -run '^TestLab' $(TESTFLAGS) $(LANES)
 
+# The tests in full, each part resumable; their logs are in testdata/soak.
+soak:
+	.ci/soak vmx
+	.ci/soak svm
+	.ci/soak faults
+
 # An interactive shell in dom0 of a real Xen.
 lab:
 	@$(LAB) shell -lane $(or $(LANE),vmx)
