@@ -115,7 +115,7 @@ func TestLabExactHits(t *testing.T) {
 				t.Skipf("%d vCPUs on %d physical CPU: the VMX lane's emulator runs guests of one vCPU only", tc.vcpus, n)
 			}
 			ctx := t.Context()
-			g := labtest.SharedGuest(t, guest.Spec{Name: fmt.Sprintf("bp%d", tc.vcpus), VCPUs: tc.vcpus, KASLR: true})
+			g := labtest.SharedGuest(t, guest.Spec{VCPUs: tc.vcpus, KASLR: true})
 			before := g.MustExec(ctx, "workload textsum")
 			calls := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload calls -kind getppid -n %d %s -wait /tmp/go", tc.n, tc.migrate))
 			m := calls.WaitLine(ctx, regexp.MustCompile(`calls ready pid=(\d+) `))
@@ -213,7 +213,7 @@ func TestLabWaysOut(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx := t.Context()
-			g := labtest.SharedGuest(t, guest.Spec{Name: "bp1", KASLR: true})
+			g := labtest.SharedGuest(t, guest.Spec{KASLR: true})
 			before := g.MustExec(ctx, "workload textsum")
 			busy := g.Start(ctx, "exec workload busy -kinds getppid")
 			status, out := runTool(t, tc.name, g.Name(), tc.signal)
@@ -357,7 +357,7 @@ func tool(way, domain string) (err error) {
 // and the guest's own work between two hits.
 func BenchmarkHit(b *testing.B) {
 	ctx := b.Context()
-	g := labtest.SharedGuest(b, guest.Spec{Name: "bp1", KASLR: true})
+	g := labtest.SharedGuest(b, guest.Spec{KASLR: true})
 	busy := g.Start(ctx, "exec workload busy -kinds getppid -spin 0")
 	defer func() {
 		g.MustExec(ctx, fmt.Sprintf("kill -TERM %d", busy.PID()))

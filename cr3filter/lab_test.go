@@ -25,7 +25,7 @@ import (
 func TestLabSwitchesAmongProcesses(t *testing.T) {
 	const n = 300
 	ctx := t.Context()
-	g := labtest.SharedGuest(t, guest.Spec{Name: "cr3", KASLR: true})
+	g := labtest.SharedGuest(t, guest.Spec{KASLR: true})
 	pair := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload cr3switch -n %d -wait /tmp/go", n))
 	pids := pair.WaitLine(ctx, regexp.MustCompile(`cr3switch ready pids=(\d+),(\d+)`))[1:]
 	busy := g.Start(ctx, "exec workload busy")

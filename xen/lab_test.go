@@ -76,7 +76,7 @@ func lookup(t *testing.T, g *labtest.Guest) *xen.Domain {
 
 func sharedGuest(t *testing.T) *labtest.Guest {
 	t.Helper()
-	return labtest.SharedGuest(t, guest.Spec{Name: "xen", KASLR: true})
+	return labtest.SharedGuest(t, guest.Spec{KASLR: true})
 }
 
 func TestLabOpen(t *testing.T) {

@@ -29,7 +29,7 @@ func TestLabExactSMP(t *testing.T) {
 	if strings.TrimSpace(string(out)) == "1" {
 		t.Skip("the VMX lane's emulator runs guests of one vCPU only")
 	}
-	exact(t, guest.Spec{Name: "smp", KASLR: true, VCPUs: 2}, labtest.Count(5000), "-migrate")
+	exact(t, guest.Spec{KASLR: true, VCPUs: 2}, labtest.Count(5000), "-migrate")
 }
 
 func exact(t *testing.T, spec guest.Spec, n int, how string) {

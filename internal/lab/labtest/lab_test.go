@@ -59,7 +59,7 @@ func TestLabGuest(t *testing.T) {
 }
 
 func TestLabSharedGuest(t *testing.T) {
-	spec := guest.Spec{}
+	spec := guest.Spec{KASLR: true}
 	a := SharedGuest(t, spec)
 	a.MustExec(t.Context(), "echo hello >/tmp/shared")
 	b := SharedGuest(t, spec)
