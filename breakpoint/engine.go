@@ -75,7 +75,8 @@ func New(frames vmi.FrameMapper, inject Injector) *Engine {
 
 // Insert places a breakpoint on the instruction at va, as space maps it now.
 // Events must already be served by Handle: the first hit may come before
-// Insert returns. Errors wrap [ErrInstruction] if the instruction cannot be
+// Insert returns. A vCPU that is at the instruction in this moment may pass it
+// unseen; pause the domain where that matters. Errors wrap [ErrInstruction] if the instruction cannot be
 // stepped over, [ErrExists] if the address has a breakpoint.
 func (e *Engine) Insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
 	e.mu.Lock()
@@ -186,7 +187,8 @@ func (e *Engine) remove(b *Breakpoint) {
 
 // Disarm takes the int3 away but keeps the breakpoint, at the cost of one
 // store; Arm puts it back. A breakpoint that is wanted only at times costs the
-// guest nothing in between. Handlers may call both. Disarm is idempotent.
+// guest nothing in between. Handlers may call both: the vCPU whose event they
+// handle sees the change, others see it soon. Disarm is idempotent.
 func (b *Breakpoint) Disarm() {
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/govmi/govmi/breakpoint"
 	"github.com/govmi/govmi/internal/lab/guest"
@@ -351,42 +350,4 @@ func tool(way, domain string) (err error) {
 		return nil
 	}
 	return err
-}
-
-// A benchmark's unit of work is one hit: the ring's round trip, the handler
-// and the guest's own work between two hits.
-func BenchmarkHit(b *testing.B) {
-	ctx := b.Context()
-	g := labtest.SharedGuest(b, guest.Spec{KASLR: true})
-	busy := g.Start(ctx, "exec workload busy -kinds getppid -spin 0")
-	defer func() {
-		g.MustExec(ctx, fmt.Sprintf("kill -TERM %d", busy.PID()))
-		busy.Wait(ctx)
-	}()
-	s, err := attach(g.Name())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	hits := make(chan struct{}, 1024)
-	if err := s.insert(getppid, func(*xen.Request) xen.Response {
-		select {
-		case hits <- struct{}{}:
-		default:
-		}
-		return xen.Response{}
-	}); err != nil {
-		b.Fatal(err)
-	}
-	loop, stop := context.WithTimeout(ctx, time.Hour)
-	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- s.loop.Run(loop) }()
-	<-hits
-	b.ReportAllocs()
-	for b.Loop() {
-		<-hits
-	}
-	stop()
-	<-done
 }
