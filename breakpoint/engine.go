@@ -21,9 +21,13 @@ var ErrExists = errors.New("address has a breakpoint")
 // apply.
 type Handler func(r *xen.Request) xen.Response
 
-// Injector raises a breakpoint exception in a guest. [xen.Domain] is one.
-type Injector interface {
+// Domain is what the engine does to a guest. [xen.Domain] is one.
+type Domain interface {
+	// InjectBreakpoint gives the guest an int3 of its own back.
 	InjectBreakpoint(v xen.VCPU, insnLength uint8) error
+	// The guest stands still while its instructions change.
+	Pause() error
+	Unpause() error
 }
 
 // Engine owns the breakpoints of one guest. Its Handle method answers the
@@ -31,7 +35,7 @@ type Injector interface {
 // goroutine, handlers included.
 type Engine struct {
 	frames vmi.FrameMapper
-	inject Injector
+	dom    Domain
 
 	armed  atomic.Pointer[map[vmi.PhysAddr]*Breakpoint]
 	mapped atomic.Pointer[map[xen.GFN]*frame]
@@ -66,8 +70,8 @@ type Breakpoint struct {
 
 // New returns an engine without breakpoints. The guest's memory is patched
 // through frames.
-func New(frames vmi.FrameMapper, inject Injector) *Engine {
-	e := &Engine{frames: frames, inject: inject}
+func New(frames vmi.FrameMapper, dom Domain) *Engine {
+	e := &Engine{frames: frames, dom: dom}
 	e.armed.Store(&map[vmi.PhysAddr]*Breakpoint{})
 	e.mapped.Store(&map[xen.GFN]*frame{})
 	return e
@@ -75,8 +79,7 @@ func New(frames vmi.FrameMapper, inject Injector) *Engine {
 
 // Insert places a breakpoint on the instruction at va, as space maps it now.
 // Events must already be served by Handle: the first hit may come before
-// Insert returns. A vCPU that is at the instruction in this moment may pass it
-// unseen; pause the domain where that matters. Errors wrap [ErrInstruction] if the instruction cannot be
+// Insert returns. The guest is paused for the moment. Errors wrap [ErrInstruction] if the instruction cannot be
 // stepped over, [ErrExists] if the address has a breakpoint.
 func (e *Engine) Insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
 	e.mu.Lock()
@@ -112,8 +115,28 @@ func (e *Engine) insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Br
 	armed[phys] = b
 	e.armed.Store(&armed)
 	f.original[phys.Offset()] = f.bytes[phys.Offset()]
-	b.inPlace = f.arm(phys.Offset())
+	err = e.paused(func() { b.inPlace = f.arm(phys.Offset()) })
+	if err != nil {
+		e.remove(b)
+		return nil, err
+	}
 	return b, nil
+}
+
+// paused runs change while the guest stands still. A processor needs no pause
+// for the change of one byte, but an emulator that keeps translated code, as
+// QEMU does, may go on with the old one. change runs in any case: restoring
+// must not fail.
+func (e *Engine) paused(change func()) error {
+	err := e.dom.Pause()
+	change()
+	if errors.Is(err, xen.ErrNoDomain) {
+		return nil // nobody is left to see the change
+	}
+	if err != nil {
+		return err
+	}
+	return e.dom.Unpause()
 }
 
 // original fills insn with the instruction at va as it is without breakpoints.
@@ -166,12 +189,14 @@ func (e *Engine) frame(gfn xen.GFN) (*frame, error) {
 // Addr returns the breakpoint's virtual address.
 func (b *Breakpoint) Addr() vmi.VirtAddr { return b.addr }
 
-// Remove puts the original byte back. Events already on their way are answered
-// so that the vCPU executes the original instruction. It is idempotent.
-func (b *Breakpoint) Remove() {
-	b.engine.mu.Lock()
-	defer b.engine.mu.Unlock()
-	b.engine.remove(b)
+// Remove puts the original byte back, also if it returns an error because the
+// guest could not be paused for it. Events already on their way are answered so
+// that the vCPU executes the original instruction. It is idempotent.
+func (b *Breakpoint) Remove() error {
+	e := b.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.paused(func() { e.remove(b) })
 }
 
 func (e *Engine) remove(b *Breakpoint) {
@@ -187,8 +212,8 @@ func (e *Engine) remove(b *Breakpoint) {
 
 // Disarm takes the int3 away but keeps the breakpoint, at the cost of one
 // store; Arm puts it back. A breakpoint that is wanted only at times costs the
-// guest nothing in between. Handlers may call both: the vCPU whose event they
-// handle sees the change, others see it soon. Disarm is idempotent.
+// guest nothing in between. Neither pauses the guest: they are for handlers,
+// whose vCPU stands still, in guests of one vCPU. Disarm is idempotent.
 func (b *Breakpoint) Disarm() {
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()
@@ -245,7 +270,7 @@ func (e *Engine) Handle(r *xen.Request) xen.Response {
 	e.foreign.Add(1)
 	// Raised at the vCPU's resume. If Xen has no room for it now, resuming at
 	// the same int3 brings the event again.
-	_ = e.inject.InjectBreakpoint(r.VCPU, uint8(r.Breakpoint.InsnLength))
+	_ = e.dom.InjectBreakpoint(r.VCPU, uint8(r.Breakpoint.InsnLength))
 	return xen.Response{}
 }
 
@@ -268,10 +293,11 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
-	for _, b := range *e.armed.Load() {
-		e.remove(b)
-	}
-	var errs []error
+	errs := []error{e.paused(func() {
+		for _, b := range *e.armed.Load() {
+			e.remove(b)
+		}
+	})}
 	for _, f := range *e.mapped.Swap(&map[xen.GFN]*frame{}) {
 		errs = append(errs, f.mapping.Close())
 	}

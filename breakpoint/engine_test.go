@@ -26,6 +26,8 @@ type guest struct {
 	mapped   int
 	failMap  error
 	injected []xen.VCPU
+	paused   int
+	failure  error // of Pause
 }
 
 func newGuest() *guest {
@@ -62,6 +64,19 @@ func (g *guest) space() vmi.AddressSpace {
 
 func (g *guest) InjectBreakpoint(v xen.VCPU, insnLength uint8) error {
 	g.injected = append(g.injected, v)
+	return nil
+}
+
+func (g *guest) Pause() error {
+	if g.failure != nil {
+		return g.failure
+	}
+	g.paused++
+	return nil
+}
+
+func (g *guest) Unpause() error {
+	g.paused--
 	return nil
 }
 
@@ -227,6 +242,30 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A guest that cannot be paused is restored all the same, and one that is gone
+// is no error.
+func TestPauseFails(t *testing.T) {
+	broken := errors.New("cannot be paused")
+	for _, tc := range []struct{ pause, want error }{{broken, broken}, {xen.ErrNoDomain, nil}} {
+		g := newGuest()
+		before := bytes.Clone(g.memory)
+		e := New(g, g)
+		if _, err := e.Insert(g.space(), textVA+0x100, func(*xen.Request) xen.Response { return xen.Response{} }); err != nil {
+			t.Fatal(err)
+		}
+		g.failure = tc.pause
+		if _, err := e.Insert(g.space(), textVA+0x300, func(*xen.Request) xen.Response { return xen.Response{} }); !errors.Is(err, tc.want) {
+			t.Errorf("Insert: %v, want %v", err, tc.want)
+		}
+		if err := e.Close(); !errors.Is(err, tc.want) {
+			t.Errorf("Close: %v, want %v", err, tc.want)
+		}
+		if !bytes.Equal(before, g.memory) || g.mapped != 0 || g.paused != 0 {
+			t.Errorf("memory restored: %v; %d frames mapped, %d pauses", bytes.Equal(before, g.memory), g.mapped, g.paused)
+		}
+	}
+}
+
 func TestRemove(t *testing.T) {
 	g := newGuest()
 	e := New(g, g)
@@ -238,8 +277,9 @@ func TestRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Remove()
-	b.Remove()
+	if err := errors.Join(b.Remove(), b.Remove()); err != nil {
+		t.Fatal(err)
+	}
 	if got := g.text()[0x100]; got != 0xf3 {
 		t.Errorf("byte %#x after Remove, want the original", got)
 	}
@@ -321,7 +361,9 @@ func TestDisarmArm(t *testing.T) {
 	if err := b.Arm(); !errors.Is(err, ErrInstruction) {
 		t.Errorf("Arm over the guest's change: %v", err)
 	}
-	b.Remove()
+	if err := b.Remove(); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.Arm(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Arm after Remove: %v", err)
 	}
