@@ -39,7 +39,7 @@ func exact(t *testing.T, spec guest.Spec, n int, how string) {
 	// They have little of the CPU, so that the test ends; calls they make all the same.
 	var neighbours []*labtest.Command
 	for range 2 {
-		neighbours = append(neighbours, g.Start(ctx, "exec nice -n 19 workload busy -kinds pread64,getuid -spin 100000"))
+		neighbours = append(neighbours, g.Start(ctx, "exec workload busy -nice 19 -kinds pread64,getuid -spin 100000"))
 	}
 	c, pid := caller(t, g, "pread64", n, how)
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-e", "pread64")

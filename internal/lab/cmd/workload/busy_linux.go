@@ -18,6 +18,7 @@ func busy(args []string) error {
 	fs := flag.NewFlagSet("busy", flag.ContinueOnError)
 	names := fs.String("kinds", "getuid,newfstatat,lseek,write", "the calls of a round, of "+kindNames())
 	spin := fs.Int("spin", 2000, "loop iterations of plain CPU work in a round")
+	nice := fs.Int("nice", 0, "how far to stand back for other processes, up to 19")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -37,6 +38,9 @@ func busy(args []string) error {
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	go func() { <-signals; stop.Store(true) }()
 	runtime.LockOSThread()
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, *nice); err != nil { // of this thread
+		return fmt.Errorf("nice: %w", err)
+	}
 	fmt.Printf("busy ready pid=%d\n", os.Getpid())
 	rounds := 0
 	sum := uint64(1)
