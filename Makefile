@@ -5,7 +5,7 @@ LAB   := $(GO) run ./internal/lab/cmd/lab
 # The packages with tests for the lab: build tag lab, named TestLab.
 LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/syscalltrace
 
-.PHONY: demo test check unit lanes lab-svm lab-vmx lab soak clean
+.PHONY: demo test check unit lanes lab-svm lab-vmx lab-host lab soak clean
 
 # Boots Xen in the VMX lane and traces one process of a guest.
 demo:
@@ -19,11 +19,11 @@ test: check unit lanes
 check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
-	GOOS=linux $(GO) vet -tags lab ./...
+	GOOS=linux $(GO) vet -tags lab,labhost ./...
 	GOOS=darwin $(GO) vet ./...
 	GOOS=windows $(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	GOOS=linux $(GO) tool staticcheck -tags lab ./...
+	GOOS=linux $(GO) tool staticcheck -tags lab,labhost ./...
 
 unit:
 	CGO_ENABLED=1 $(GO) test -race ./...
@@ -38,13 +38,17 @@ lanes:
 	@$(LAB) prepare -lane vmx
 	@$(LAB) prepare -lane svm
 	@echo "both lanes run now, for about a quarter of an hour; what they say comes at the end of each"
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx lab-svm
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx lab-svm lab-host
 
 lab-svm:
 	$(LAB) test -lane svm -- -timeout 60m -run '^TestLab' $(SVMSKIP) $(TESTFLAGS) $(LANES)
 
 lab-vmx:
 	$(LAB) test -lane vmx -- -timeout 60m -run '^TestLab' $(VMXSKIP) $(TESTFLAGS) $(LANES)
+
+# The lab itself: machines that panic, hang or are interrupted fail the run.
+lab-host:
+	$(GO) test -tags labhost -count=1 -timeout 60m -run '^TestReal' ./internal/lab
 
 # The tests in full, in parts that can be resumed; their logs are in testdata/soak.
 soak:
