@@ -30,7 +30,8 @@ unit:
 
 # Both lanes at a time: each machine has a core of its own. What boots guests
 # for itself and is the same in both lanes runs in the one that boots faster;
-# the exact trace runs on one vCPU in one lane and on two in the other.
+# the exact trace runs on one vCPU in one lane and on two in the other. The
+# tracer's other tests, from Refused on, have not been finished in the VMX lane.
 VMXSKIP := -skip '^TestLab(Guest|GuestGone|CreatePaused|MonitorDied|Unmonitorable|KPTI|Booting|KindsOfGuest|Refused|Signals|EveryCall|ChosenCalls|ByName|SummaryAndJSON|Interrupted)$$'
 SVMSKIP := -skip '^TestLabExact$$'
 
