@@ -5,7 +5,11 @@ LAB   := $(GO) run ./internal/lab/cmd/lab
 # The packages with tests for the lab: build tag lab, named TestLab.
 LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/syscalltrace
 
-.PHONY: demo test check unit lanes lab-svm lab-vmx lab-host lab soak clean
+# Those with tests of the hypervisor's filter, and these tests.
+PATCHED := ./internal/lab/labtest ./xen ./cr3filter
+PATCHEDRUN := -run '^TestLab(Xen|CR3|Filter|Scope)'
+
+.PHONY: demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-host lab soak clean
 
 # Boots Xen in the VMX lane and traces one process of a guest.
 demo:
@@ -38,14 +42,22 @@ SVMSKIP := -skip '^TestLabExact$$'
 lanes:
 	@$(LAB) prepare -lane vmx
 	@$(LAB) prepare -lane svm
+	@$(LAB) prepare -lane svm -xen patched
 	@echo "both lanes run now, for about a quarter of an hour; what they say comes at the end of each"
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx lab-svm lab-host
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx lab-svm lab-vmx-patched lab-svm-patched lab-host
 
 lab-svm:
 	$(LAB) test -lane svm -- -timeout 60m -run '^TestLab' $(SVMSKIP) $(TESTFLAGS) $(LANES)
 
 lab-vmx:
 	$(LAB) test -lane vmx -- -timeout 60m -run '^TestLab' $(VMXSKIP) $(TESTFLAGS) $(LANES)
+
+# On Xen with the patches of patches/xen.
+lab-svm-patched:
+	$(LAB) test -lane svm -xen patched -- -timeout 60m $(PATCHEDRUN) $(TESTFLAGS) $(PATCHED)
+
+lab-vmx-patched:
+	$(LAB) test -lane vmx -xen patched -- -timeout 60m $(PATCHEDRUN) $(TESTFLAGS) $(PATCHED)
 
 # The lab itself: machines that panic, hang or are interrupted fail the run.
 lab-host:

@@ -66,7 +66,7 @@ func fakeSession(ctx context.Context, dir, behaviour string, progress func(strin
 	if err != nil {
 		return nil, err
 	}
-	s := newSession(m, lane.SVM, dir, disks, progress, true)
+	s := newSession(m, lane.SVM, wire.XenPatched, dir, disks, progress, true)
 	if err := s.waitForHello(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -213,7 +213,7 @@ func (f *fake) run(m *wire.Run) error {
 		if err := f.writeResult(done, tarball); err != nil {
 			return err
 		}
-		if err := f.enc.Encode(&wire.Out{ID: m.ID, FD: 1, Data: []byte("live")}); err != nil {
+		if err := f.enc.Encode(&wire.Out{ID: m.ID, FD: 1, Data: []byte(strings.Join(m.Env, " "))}); err != nil {
 			return err
 		}
 		done.Exit = 7

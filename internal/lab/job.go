@@ -21,7 +21,7 @@ import (
 type Job struct {
 	// Argv is the command: a program of dom0's PATH, or a file of the job ("./x.test") relative to Dir.
 	Argv []string
-	// Env is added to the environment, as KEY=VALUE.
+	// Env is added to the environment, as KEY=VALUE. $GOVMI_LAB_LANE and $GOVMI_LAB_XEN (debian, patched, or other) are there already.
 	Env []string
 	// Dir is the working folder, relative to the job's own folder.
 	Dir string

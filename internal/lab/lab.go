@@ -28,8 +28,8 @@ import (
 type Boot struct {
 	// Suite of Debian that Xen and its tools come from: bullseye has Xen 4.14, bookworm 4.17, trixie 4.20. Empty is bookworm.
 	Suite string
-	// Xen is another hypervisor image to boot, an ELF file or that gzipped; empty is that of the suite. It must be of the same version as
-	// the suite's tools.
+	// Xen is another hypervisor to boot than the suite's: [Patched], which is built from bookworm's source and this module's patches, or the
+	// path of an ELF file, gzipped or not, of the same version as the suite's tools.
 	Xen string
 	// XenArgs and KernelArgs are added to the command lines of Xen and of dom0's kernel.
 	XenArgs, KernelArgs []string
@@ -92,17 +92,15 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 	kernel, _ := kernels.Package(dom0KernelSpec)
 	release := strings.TrimPrefix(kernel.Name, "linux-image-")
 	spec := &lane.Spec{
-		Lane: l, Dir: dir, XenArgs: b.XenArgs, KernelArgs: b.KernelArgs, Xen: b.Xen,
+		Lane: l, Dir: dir, XenArgs: b.XenArgs, KernelArgs: b.KernelArgs,
 		Initrd: filepath.Join(dir, "dom0.img"),
 	}
 	spec.Kernel, err = expandKernel(ctx, cacheDir, kernel, filepath.Join(kernel.Dir, "boot", "vmlinuz-"+release))
 	if err != nil {
 		return nil, err
 	}
-	if spec.Xen == "" {
-		if spec.Xen, err = hypervisor(tools); err != nil {
-			return nil, err
-		}
+	if spec.Xen, err = b.hypervisor(ctx, cacheDir, tools, progress); err != nil {
+		return nil, err
 	}
 	err = writeFile(spec.Initrd, func(f *os.File) error {
 		return dom0.Write(f, dom0.Config{
@@ -119,20 +117,6 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 		return nil, err
 	}
 	return spec, nil
-}
-
-// hypervisor finds Xen's image in its package.
-func hypervisor(t *debian.Tree) (string, error) {
-	found, err := t.Glob("/boot/xen-*-amd64.gz")
-	if err != nil {
-		return "", err
-	}
-	for _, f := range found {
-		if !strings.HasSuffix(f, "-dbg-amd64.gz") {
-			return f, nil
-		}
-	}
-	return "", errors.New("lab: no hypervisor in Debian's package")
 }
 
 func (b *Boot) writeDisks(ctx context.Context, cacheDir string, disks [3]string, bins map[string]string) error {
@@ -212,6 +196,9 @@ func Prepare(ctx context.Context, l lane.Lane, boot *Boot, progress func(string)
 		boot = &Boot{}
 	}
 	b := boot.withDefaults()
+	if err := b.check(); err != nil {
+		return err
+	}
 	if err := lane.Prepare(ctx, cacheDir, l, progress); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type Options struct {
 // Session is one booted machine. Its jobs run one at a time, in the order in which they come. It is safe for concurrent use.
 type Session struct {
 	lane     lane.Lane
+	env      []string // of every job
 	dir      string
 	disks    [3]string
 	machine  *lane.Machine
@@ -84,6 +85,9 @@ func Start(ctx context.Context, opt Options) (_ *Session, err error) {
 		boot = &Boot{}
 	}
 	b := boot.withDefaults()
+	if err := b.check(); err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "govmi-lab-")
 	if err != nil {
 		return nil, err
@@ -115,7 +119,7 @@ func Start(ctx context.Context, opt Options) (_ *Session, err error) {
 		return nil, err
 	}
 	progress(fmt.Sprintf("the %s lane is starting", opt.Lane))
-	s := newSession(machine, opt.Lane, dir, spec.Disks, progress, opt.Keep)
+	s := newSession(machine, opt.Lane, b.xenKind(), dir, spec.Disks, progress, opt.Keep)
 	s.core = core
 	if err := s.waitForHello(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -123,9 +127,10 @@ func Start(ctx context.Context, opt Options) (_ *Session, err error) {
 	return s, nil
 }
 
-func newSession(m *lane.Machine, l lane.Lane, dir string, disks [3]string, progress func(string), keep bool) *Session {
+func newSession(m *lane.Machine, l lane.Lane, xen, dir string, disks [3]string, progress func(string), keep bool) *Session {
 	s := &Session{
 		lane: l, dir: dir, disks: disks, machine: m, progress: progress, keep: keep,
+		env: []string{wire.LaneVar + "=" + string(l), wire.XenVar + "=" + xen},
 		enc: wire.NewEncoder(deadlineWriter{m.Control}), frames: make(chan wire.Message, 64), ctlEnd: make(chan struct{}), quit: make(chan struct{}),
 		turn: make(chan struct{}, 1), grace: stopGrace,
 	}

@@ -143,7 +143,7 @@ func TestRunRoundTrip(t *testing.T) {
 	out := t.TempDir()
 	var live bytes.Buffer
 	res, err := s.Run(t.Context(), &Job{
-		Argv: []string{"x"}, OutDir: out, Stdout: &live,
+		Argv: []string{"x"}, Env: []string{"A=b", "GOVMI_LAB_LANE=x"}, OutDir: out, Stdout: &live,
 		Files: []File{{Name: "stdout", Data: []byte("all of it")}, {Name: "out/a/b", Source: src}},
 	})
 	if err != nil {
@@ -152,8 +152,9 @@ func TestRunRoundTrip(t *testing.T) {
 	if diff := cmp.Diff(&Result{Exit: 7, Stdout: []byte("all of it")}, res); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
-	if live.String() != "live" {
-		t.Errorf("live output %q", live.String())
+	// Of two settings of a variable the last counts.
+	if diff := cmp.Diff("A=b GOVMI_LAB_LANE=x GOVMI_LAB_LANE=svm GOVMI_LAB_XEN=patched", live.String()); diff != "" {
+		t.Errorf("the job's environment, as live output (-want +got):\n%s", diff)
 	}
 	got, err := os.ReadFile(filepath.Join(out, "out/a/b"))
 	if err != nil || string(got) != "from a file" {

@@ -136,9 +136,6 @@ func (t *TestBinary) job() (*Job, error) {
 	return job, nil
 }
 
-// LaneVar tells tests in dom0 which lane they run in.
-const LaneVar = "GOVMI_LAB_LANE"
-
 // TestEnv is the part of the environment that tests in dom0 see: GOVMI_...
 func TestEnv() []string {
 	var env []string

@@ -77,7 +77,7 @@ func goTest(ctx context.Context, args []string) (status int, err error) {
 
 	// One binary at a time: there is one machine.
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-tags", "lab", "-count=1", "-p=1", "-exec", fmt.Sprintf("'%s' exec", self)}, fs.Args()...)...)
-	cmd.Env = append(os.Environ(), lab.SocketVar+"="+socket, lab.LaneVar+"="+b.lane, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	cmd.Env = append(os.Environ(), lab.SocketVar+"="+socket, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	// go test passes it on to the runner, which ends the job.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }

@@ -1,4 +1,4 @@
-package emulator
+package build
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func missingPackages(ctx context.Context, packages []string) ([]string, error) {
 	out, err := exec.CommandContext(ctx, "dpkg-query", args...).Output()
 	if err != nil && len(out) == 0 {
 		if _, lookErr := exec.LookPath("dpkg-query"); lookErr != nil {
-			return nil, fmt.Errorf("the lab builds its emulators on Debian or a relative of it: %w", lookErr)
+			return nil, fmt.Errorf("the lab builds its programs on Debian or a relative of it: %w", lookErr)
 		}
 	}
 	return notInstalled(string(out), packages), nil
