@@ -7,7 +7,7 @@ LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./exa
 
 # Those with tests of the hypervisor's filter, and these tests.
 PATCHED := ./internal/lab/labtest ./xen ./cr3filter
-PATCHEDRUN := -run '^TestLab(Xen|CR3|Filter|Scope)'
+PATCHEDRUN := -run '^TestLab(Xen|CR3|Filter|Scope|Switches)'
 
 .PHONY: demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-host lab soak clean
 

@@ -52,7 +52,7 @@ func RunTest(ctx context.Context, r Runner, t *TestBinary) (status int, err erro
 		return -1, &Failure{Kind: ErrJob, Detail: fmt.Sprintf("%s was killed by signal %d", path.Base(job.Argv[0]), res.Signal)}
 	}
 	if res.Exit == 0 {
-		return 0, verdict(res.Stdout)
+		return 0, verdict(res.Stdout, res.Stderr)
 	}
 	return res.Exit, nil
 }
@@ -82,15 +82,15 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// verdict returns an error unless output is that of tests that ran and passed.
-func verdict(output []byte) error {
-	lines := bytes.Split(bytes.TrimSpace(output), []byte("\n"))
+// verdict returns an error unless the output is that of tests that ran and passed.
+func verdict(stdout, stderr []byte) error {
+	lines := bytes.Split(bytes.TrimSpace(stdout), []byte("\n"))
 	passed := false
 	for _, line := range lines[max(0, len(lines)-3):] { // coverage may follow
 		passed = passed || bytes.Equal(line, []byte("PASS"))
 	}
 	switch {
-	case bytes.Contains(output, []byte("testing: warning: no tests to run")):
+	case bytes.Contains(stderr, []byte("testing: warning: no tests to run")):
 		return &Failure{Kind: ErrEmpty}
 	case !passed:
 		return &Failure{Kind: ErrNoVerdict}

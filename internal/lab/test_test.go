@@ -55,7 +55,7 @@ func TestRunTestFailsClosed(t *testing.T) {
 		{"silent", scripted{}, 0, ErrNoVerdict},
 		{"no PASS", scripted{res: Result{Stdout: []byte("hello\n")}}, 0, ErrNoVerdict},
 		{"PASS only in the middle", scripted{res: Result{Stdout: []byte("PASS\n1\n2\n3\n4\n")}}, 0, ErrNoVerdict},
-		{"no tests", scripted{res: Result{Stdout: []byte("testing: warning: no tests to run\nPASS\n")}}, 0, ErrEmpty},
+		{"no tests", scripted{res: Result{Stdout: []byte("PASS\n"), Stderr: []byte("testing: warning: no tests to run\n")}}, 0, ErrEmpty},
 		{"killed", scripted{res: Result{Signal: 9, Stdout: []byte(pass)}}, -1, ErrJob},
 		{"hang after PASS", scripted{res: Result{Exit: -1, Stdout: []byte(pass)}, err: hang}, -1, ErrHang},
 	} {
