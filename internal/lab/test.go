@@ -136,9 +136,10 @@ func (t *TestBinary) job() (*Job, error) {
 	return job, nil
 }
 
-// TestEnv is the part of the environment that tests in dom0 see: GOVMI_...
+// TestEnv is the part of the environment that tests in dom0 see: GOVMI_... dom0 has one CPU; the tests' monitors get what
+// monitors there should have, see xen.Monitor.Serve.
 func TestEnv() []string {
-	var env []string
+	env := []string{"GOMAXPROCS=2"}
 	for _, kv := range os.Environ() {
 		if strings.HasPrefix(kv, "GOVMI_") && !strings.HasPrefix(kv, SocketVar+"=") && !strings.HasPrefix(kv, "GOVMI_CACHE=") {
 			env = append(env, kv)
