@@ -17,6 +17,13 @@ func TestSizes(t *testing.T) {
 		{"VMEventOp", unsafe.Sizeof(VMEventOp{}), 12},
 		{"MonitorOp", unsafe.Sizeof(MonitorOp{}), 24},
 		{"MonitorCtrlReg", unsafe.Sizeof(MonitorCtrlReg{}), 16},
+		{"MaxMem", unsafe.Sizeof(MaxMem{}), 8},
+		{"DebugOp", unsafe.Sizeof(DebugOp{}), 8},
+		{"MonitorCR3Op", unsafe.Sizeof(MonitorCR3Op{}), 64},
+		{"CR3Set", unsafe.Sizeof(CR3Set{}), 24},
+		{"CR3Entry", unsafe.Sizeof(CR3Entry{}), 8},
+		{"CR3List", unsafe.Sizeof(CR3List{}), 16},
+		{"CR3Query", unsafe.Sizeof(CR3Query{}), 56},
 		{"Sysctl", unsafe.Sizeof(Sysctl{}), 136},
 		{"GetDomainInfoList", unsafe.Sizeof(GetDomainInfoList{}), 24},
 		{"MemoryReservation", unsafe.Sizeof(MemoryReservation{}), 32},
@@ -26,6 +33,8 @@ func TestSizes(t *testing.T) {
 		{"VMEventHeader", unsafe.Sizeof(VMEventHeader{}), VMEventData},
 		{"EventCtrlReg", unsafe.Sizeof(EventCtrlReg{}), 24},
 		{"EventDebug", unsafe.Sizeof(EventDebug{}), 24},
+		{"EventSingleStep", unsafe.Sizeof(EventSingleStep{}), 8},
+		{"FastSingleStep", unsafe.Sizeof(FastSingleStep{}), 2},
 		{"event v6", VMEventData + unsafe.Sizeof(RegsV6{}), uintptr(VMEventSize(6))},
 		{"event v7", VMEventData + unsafe.Sizeof(RegsV7{}), uintptr(VMEventSize(7))},
 		{"PrivcmdHypercall", unsafe.Sizeof(PrivcmdHypercall{}), 48},
@@ -47,6 +56,11 @@ func TestOffsets(t *testing.T) {
 		ctx  HVMContextPartial
 		mo   MonitorOp
 		cr   MonitorCtrlReg
+		dbo  DebugOp
+		cop  MonitorCR3Op
+		set  CR3Set
+		lst  CR3List
+		qry  CR3Query
 		sc   Sysctl
 		list GetDomainInfoList
 		res  MemoryReservation
@@ -85,6 +99,21 @@ func TestOffsets(t *testing.T) {
 		{"monitor mov_to_cr.sync", unsafe.Offsetof(cr.Sync), 1},
 		{"monitor mov_to_cr.onchangeonly", unsafe.Offsetof(cr.OnChangeOnly), 2},
 		{"monitor mov_to_cr.bitmask", unsafe.Offsetof(cr.Bitmask), 8},
+		{"debug_op.vcpu", unsafe.Offsetof(dbo.VCPU), 4},
+		{"monitor_op.u, patched", unsafe.Offsetof(cop.U), 8},
+		{"cr3_set.flags", unsafe.Offsetof(set.Flags), 4},
+		{"cr3_set.mask", unsafe.Offsetof(set.Mask), 8},
+		{"cr3_set.halves", unsafe.Offsetof(set.Halves), 16},
+		{"cr3_list.values", unsafe.Offsetof(lst.Values), 8},
+		{"cr3_query.max_entries", unsafe.Offsetof(qry.MaxEntries), 4},
+		{"cr3_query.nr_entries", unsafe.Offsetof(qry.NrEntries), 8},
+		{"cr3_query.supported_flags", unsafe.Offsetof(qry.SupportedFlags), 12},
+		{"cr3_query.mode", unsafe.Offsetof(qry.Mode), 16},
+		{"cr3_query.flags", unsafe.Offsetof(qry.Flags), 20},
+		{"cr3_query.mask", unsafe.Offsetof(qry.Mask), 24},
+		{"cr3_query.halves", unsafe.Offsetof(qry.Halves), 32},
+		{"cr3_query.forwarded", unsafe.Offsetof(qry.Forwarded), 40},
+		{"cr3_query.dropped", unsafe.Offsetof(qry.Dropped), 48},
 		{"sysctl.u", unsafe.Offsetof(sc.U), 8},
 		{"getdomaininfolist.max_domains", unsafe.Offsetof(list.MaxDomains), 4},
 		{"getdomaininfolist.buffer", unsafe.Offsetof(list.Buffer), 8},

@@ -30,6 +30,8 @@ const (
 	DomctlPauseDomain          = 3
 	DomctlUnpauseDomain        = 4
 	DomctlGetDomainInfo        = 5
+	DomctlMaxMem               = 11
+	DomctlDebugOp              = 54
 	DomctlGetHVMContextPartial = 55
 	DomctlVMEventOp            = 56
 	DomctlMonitorOp            = 77
@@ -94,6 +96,23 @@ type HVMContextPartial struct {
 	BufSize  uint64
 	Buffer   uint64 // guest handle
 }
+
+// MaxMem is struct xen_domctl_max_mem.
+type MaxMem struct {
+	MaxMemKB uint64
+}
+
+// DebugOp is struct xen_domctl_debug_op.
+type DebugOp struct {
+	Op   uint32
+	VCPU uint32
+}
+
+// Operations of DebugOp.
+const (
+	DebugOpSingleStepOff = 0
+	DebugOpSingleStepOn  = 1
+)
 
 // VMEventOp is struct xen_domctl_vm_event_op. Out is the port for ENABLE and
 // the version for GET_VERSION.

@@ -48,16 +48,19 @@ const VMEventData = 56
 const (
 	ReasonWriteCtrlReg       = 4
 	ReasonSoftwareBreakpoint = 6
+	ReasonSingleStep         = 7
 )
 
 // Flags (VM_EVENT_FLAG_*).
 const (
-	FlagVCPUPaused      = 1 << 0
-	FlagForeign         = 1 << 1
-	FlagEmulate         = 1 << 2
-	FlagAlternateP2M    = 1 << 7
-	FlagSetRegisters    = 1 << 8
-	FlagSetEmulInsnData = 1 << 9
+	FlagVCPUPaused       = 1 << 0
+	FlagForeign          = 1 << 1
+	FlagEmulate          = 1 << 2
+	FlagToggleSingleStep = 1 << 4
+	FlagAlternateP2M     = 1 << 7
+	FlagSetRegisters     = 1 << 8
+	FlagSetEmulInsnData  = 1 << 9
+	FlagFastSingleStep   = 1 << 11 // its view is in U
 )
 
 // EventCtrlReg is struct vm_event_write_ctrlreg.
@@ -75,6 +78,17 @@ type EventDebug struct {
 	InsnLength uint32
 	Type       uint8
 	_          [3]uint8
+}
+
+// EventSingleStep is struct vm_event_singlestep.
+type EventSingleStep struct {
+	GFN uint64
+}
+
+// FastSingleStep is struct vm_event_fast_singlestep, which a response has in
+// place of what the request had in U.
+type FastSingleStep struct {
+	P2MIdx uint16
 }
 
 // RegsHead is the start of struct vm_event_regs_x86, the same in versions 6

@@ -270,6 +270,17 @@ func (c *Conn) MonitorCtrlReg(dom uint16, op uint32, cr abi.MonitorCtrlReg) erro
 	}, nil)
 }
 
+// SingleStep sets whether a vCPU traps after each instruction. EOPNOTSUPP: the
+// processor cannot.
+func (c *Conn) SingleStep(dom uint16, vcpu uint32, on bool) error {
+	return domctlOp(c, abi.DomctlDebugOp, dom, func(u *abi.DebugOp) {
+		u.Op, u.VCPU = abi.DebugOpSingleStepOff, vcpu
+		if on {
+			u.Op = abi.DebugOpSingleStepOn
+		}
+	}, nil)
+}
+
 // HVMParam returns an HVM parameter of the domain.
 func (c *Conn) HVMParam(dom uint16, index uint32) (uint64, error) {
 	buf, err := c.pool.Get(int(unsafe.Sizeof(abi.HVMParam{})))
