@@ -25,6 +25,7 @@ type Loop struct {
 	src        EventSource
 	ctrl       [4]xen.Handler
 	breakpoint xen.Handler
+	singleStep xen.Handler
 }
 
 // NewLoop returns a loop over src's events.
@@ -56,6 +57,16 @@ func (l *Loop) OnSoftwareBreakpoint(h xen.Handler) error {
 	return nil
 }
 
+// OnSingleStep sets the handler for executed instructions of vCPUs that step.
+// It returns an error wrapping [ErrTaken] if there is a handler.
+func (l *Loop) OnSingleStep(h xen.Handler) error {
+	if l.singleStep != nil {
+		return fmt.Errorf("single steps: %w", ErrTaken)
+	}
+	l.singleStep = h
+	return nil
+}
+
 // Run serves events until ctx ends or the source fails, and returns the
 // cause. The caller restores the guest afterwards, also when Run panics
 // because a handler did.
@@ -68,6 +79,8 @@ func (l *Loop) dispatch(r *xen.Request) xen.Response {
 	switch r.Reason {
 	case xen.ReasonSoftwareBreakpoint:
 		h = l.breakpoint
+	case xen.ReasonSingleStep:
+		h = l.singleStep
 	case xen.ReasonWriteCtrlReg:
 		if int(r.Ctrl.Reg) < len(l.ctrl) {
 			h = l.ctrl[r.Ctrl.Reg]

@@ -21,6 +21,7 @@ func decodeRequest(slot []byte, version uint32, req *Request) error {
 	req.View = View(h.Altp2mIdx)
 	req.Ctrl = CtrlRegWrite{}
 	req.Breakpoint = SoftwareBreakpoint{}
+	req.Step = SingleStep{}
 	switch req.Reason {
 	case ReasonWriteCtrlReg:
 		u := hcbuf.Overlay[abi.EventCtrlReg](h.U[:])
@@ -28,6 +29,9 @@ func decodeRequest(slot []byte, version uint32, req *Request) error {
 	case ReasonSoftwareBreakpoint:
 		u := hcbuf.Overlay[abi.EventDebug](h.U[:])
 		req.Breakpoint = SoftwareBreakpoint{GFN: GFN(u.GFN), InsnLength: u.InsnLength, Type: u.Type}
+	case ReasonSingleStep:
+		u := hcbuf.Overlay[abi.EventSingleStep](h.U[:])
+		req.Step = SingleStep{GFN: GFN(u.GFN)}
 	}
 	data := slot[abi.VMEventData:]
 	if version == abi.VMEventV6 {

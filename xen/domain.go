@@ -178,6 +178,33 @@ func (d *Domain) InjectBreakpoint(v VCPU, insnLength uint8) error {
 	return d.fail("dm_op inject_event", err, advice)
 }
 
+// StopSingleStep stops a vCPU from single-stepping, whoever made it step. Not
+// before 4.17.4 and 4.18.1 does it revoke a [FastStep] on its way. The error
+// matches [ErrNotSupported] where nothing can step: without VMX.
+func (d *Domain) StopSingleStep(v VCPU) error {
+	err := d.hyp.conn.SingleStep(uint16(d.id), uint32(v), false)
+	advice := ""
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ESRCH) {
+		advice = "no such vCPU"
+	}
+	return d.fail("domctl debug_op", err, advice)
+}
+
+// stopSingleSteps stops all vCPUs from stepping and goes on after errors.
+func (d *Domain) stopSingleSteps() error {
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for v := range info.MaxVCPU + 1 {
+		if err := d.StopSingleStep(v); !errors.Is(err, ErrNotSupported) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (d *Domain) fail(op string, err error, advice string) error {
 	return fail(op, d.id, err, advice)
 }

@@ -28,6 +28,12 @@ var (
 	// ErrBusy: another monitor holds the domain's monitor ring, or one died
 	// and left it behind.
 	ErrBusy = errors.New("busy")
+	// ErrExists: what should be made is there already.
+	ErrExists = errors.New("exists already")
+	// ErrNotFound: what is named is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrNoSpace: a table of the hypervisor is full.
+	ErrNoSpace = errors.New("no space left")
 	// ErrClosed: the object was closed.
 	ErrClosed = errors.New("closed")
 )
@@ -118,6 +124,12 @@ func errnoKind(errno syscall.Errno) error {
 		return ErrBusy
 	case syscall.EOPNOTSUPP, syscall.ENOSYS:
 		return ErrNotSupported
+	case syscall.EEXIST:
+		return ErrExists
+	case syscall.ENOENT:
+		return ErrNotFound
+	case syscall.ENOSPC:
+		return ErrNoSpace
 	}
 	return nil
 }

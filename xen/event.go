@@ -11,6 +11,7 @@ const (
 	ReasonUnknown            Reason = 0
 	ReasonWriteCtrlReg       Reason = 4
 	ReasonSoftwareBreakpoint Reason = 6
+	ReasonSingleStep         Reason = 7
 )
 
 // CtrlReg names a control register in monitor operations and events
@@ -53,6 +54,8 @@ type Request struct {
 	Ctrl CtrlRegWrite
 	// Breakpoint is set for ReasonSoftwareBreakpoint.
 	Breakpoint SoftwareBreakpoint
+	// Step is set for ReasonSingleStep.
+	Step SingleStep
 }
 
 // CtrlRegWrite is a write to a control register.
@@ -66,6 +69,11 @@ type SoftwareBreakpoint struct {
 	GFN        GFN // frame of the instruction; ^0 if unmapped
 	InsnLength uint32
 	Type       uint8 // x86 event type: 6 software exception (0xcc), 4 software interrupt (0xcd 0x03), 5 0xf1
+}
+
+// SingleStep is an instruction that was executed: RIP is at the next one.
+type SingleStep struct {
+	GFN GFN // frame of the next instruction; ^0 if unmapped
 }
 
 // Action selects what Xen does with the vCPU when its request is answered.
@@ -83,10 +91,40 @@ const (
 	SetRegisters
 )
 
+// Step selects how a vCPU single-steps from the answer on. Both kinds need
+// VMX and [Monitor.EnableSingleStep]; a response that has one without the
+// latter is refused, because some releases let the vCPU step for ever. While a
+// vCPU steps it takes no interrupt.
+type Step uint8
+
+// The kinds of single-stepping.
+const (
+	// NoStep leaves single-stepping as it is, on or off.
+	NoStep Step = iota
+	// ToggleStep turns it on if it is off, and off if it is on. While it is on
+	// every instruction ends in a request with ReasonSingleStep. One
+	// instruction thus takes two requests; the answer to the second toggles
+	// again.
+	ToggleStep
+	// FastStep executes one instruction, in the altp2m view that the vCPU is in
+	// after the answer; then Xen itself switches to Response.StepView and the
+	// vCPU runs on, without another request. It does not go with EmulateInsn,
+	// nor with a vCPU that steps already.
+	FastStep
+)
+
 // Response is a handler's answer to a request; its zero value resumes the
 // vCPU unchanged.
 type Response struct {
 	Action Action
+	// Step lets the vCPU single-step.
+	Step Step
+	// Switch has the vCPU continue in the altp2m view View. Xen ignores a view
+	// that does not exist, and all of this while altp2m is off.
+	Switch bool
+	View   View
+	// StepView is the view after a FastStep. It has to exist.
+	StepView View
 	// Insn holds the bytes for EmulateInsn; all 16 are handed to Xen.
 	Insn [16]byte
 	// Regs is read for SetRegisters only.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/govmi/govmi/internal/abi"
@@ -50,7 +51,8 @@ type CtrlRegOptions struct {
 
 // EnableCtrlReg turns on events for writes to a control register; a nil o
 // means synchronous ones for every change. If they are on already, they
-// continue with the new options.
+// continue with the new options, and a filter of CR3 writes stays, though its
+// counters begin anew.
 func (m *Monitor) EnableCtrlReg(reg CtrlReg, o *CtrlRegOptions) error {
 	if o == nil {
 		o = &CtrlRegOptions{}
@@ -59,7 +61,8 @@ func (m *Monitor) EnableCtrlReg(reg CtrlReg, o *CtrlRegOptions) error {
 }
 
 // DisableCtrlReg turns the events for writes to reg off. Requests that are in
-// the ring still come.
+// the ring still come. For CR3 it removes the filter as well, see
+// [Monitor.SetCR3Filter].
 func (m *Monitor) DisableCtrlReg(reg CtrlReg) error { return m.events.disableCtrlReg(reg) }
 
 // EnableSoftwareBreakpoint turns on events for every executed int3, the
@@ -70,14 +73,28 @@ func (m *Monitor) EnableSoftwareBreakpoint() error { return m.events.enableBreak
 // still come.
 func (m *Monitor) DisableSoftwareBreakpoint() error { return m.events.disableBreakpoint() }
 
+// EnableSingleStep turns on events for executed instructions. It makes no vCPU
+// step: answers do, see [Step]. Needs VMX (Capabilities.SingleStep).
+func (m *Monitor) EnableSingleStep() error { return m.events.enableSingleStep() }
+
+// DisableSingleStep turns them off and stops every vCPU from stepping. Requests
+// that are in the ring still come; answers to others must not ask for a step
+// any more.
+func (m *Monitor) DisableSingleStep() error { return m.events.disableSingleStep() }
+
 // events keeps what is enabled, because Xen answers EEXIST to a request for
 // the state that is.
 type events struct {
 	dom *Domain
 
 	mu         sync.Mutex
+	closed     bool // the ring goes or is gone: nothing may be enabled
 	ctrlReg    [XCR0 + 1]bool
 	breakpoint bool
+	singleStep bool
+	stepped    bool         // single-step events were on at some time
+	steps      *atomic.Bool // singleStep, for who answers
+	filter     cr3Filter
 }
 
 func (e *events) enableCtrlReg(reg CtrlReg, o *CtrlRegOptions) error {
@@ -87,17 +104,29 @@ func (e *events) enableCtrlReg(reg CtrlReg, o *CtrlRegOptions) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ctrlReg[reg] {
-		// New options need off and on; paused, so that no write is missed.
-		return e.paused(func() error {
-			if err := e.setCtrlReg(abi.MonitorDisable, reg, o); err != nil {
-				return e.fail(op, err)
-			}
-			e.ctrlReg[reg] = false
-			return e.turnOnCtrlReg(op, reg, o)
-		})
+	if err := e.open(op); err != nil {
+		return err
 	}
-	return e.turnOnCtrlReg(op, reg, o)
+	if !e.ctrlReg[reg] {
+		return e.turnOnCtrlReg(op, reg, o)
+	}
+	// New options need off and on; paused, so that no write is missed.
+	return e.paused(func() error {
+		restore := func() error { return nil }
+		if reg == CR3 {
+			var err error
+			if restore, err = e.saveCR3Filter(); err != nil {
+				return err
+			}
+		}
+		if err := e.turnOffCtrlReg(reg); err != nil {
+			return err
+		}
+		if err := restore(); err != nil {
+			return err
+		}
+		return e.turnOnCtrlReg(op, reg, o)
+	})
 }
 
 func (e *events) turnOnCtrlReg(op string, reg CtrlReg, o *CtrlRegOptions) error {
@@ -108,17 +137,27 @@ func (e *events) turnOnCtrlReg(op string, reg CtrlReg, o *CtrlRegOptions) error 
 	return nil
 }
 
-func (e *events) disableCtrlReg(reg CtrlReg) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if int(reg) >= len(e.ctrlReg) || !e.ctrlReg[reg] {
+func (e *events) turnOffCtrlReg(reg CtrlReg) error {
+	if !e.ctrlReg[reg] {
 		return nil
 	}
 	if err := e.setCtrlReg(abi.MonitorDisable, reg, &CtrlRegOptions{}); err != nil {
 		return e.fail(fmt.Sprintf("disable events for %v writes", reg), err)
 	}
 	e.ctrlReg[reg] = false
+	if reg == CR3 {
+		e.filter.set = false
+	}
 	return nil
+}
+
+func (e *events) disableCtrlReg(reg CtrlReg) error {
+	if int(reg) >= len(e.ctrlReg) {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.turnOffCtrlReg(reg)
 }
 
 func (e *events) setCtrlReg(op uint32, reg CtrlReg, o *CtrlRegOptions) error {
@@ -135,38 +174,100 @@ func (e *events) setCtrlReg(op uint32, reg CtrlReg, o *CtrlRegOptions) error {
 func (e *events) enableBreakpoint() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.breakpoint {
-		return nil
-	}
-	_, err := e.dom.hyp.conn.Monitor(uint16(e.dom.id), abi.MonitorEnable, abi.MonitorSoftwareBreakpoint)
-	if err != nil {
-		return e.fail("enable software breakpoint events", err)
-	}
-	e.breakpoint = true
-	return nil
+	return e.enable("software breakpoint", abi.MonitorSoftwareBreakpoint, &e.breakpoint)
 }
 
 func (e *events) disableBreakpoint() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.breakpoint {
-		return nil
+	return e.disable("software breakpoint", abi.MonitorSoftwareBreakpoint, &e.breakpoint)
+}
+
+func (e *events) enableSingleStep() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.enable("single-step", abi.MonitorSingleStep, &e.singleStep); err != nil {
+		return err
 	}
-	_, err := e.dom.hyp.conn.Monitor(uint16(e.dom.id), abi.MonitorDisable, abi.MonitorSoftwareBreakpoint)
-	if err != nil {
-		return e.fail("disable software breakpoint events", err)
-	}
-	e.breakpoint = false
+	e.stepped = true
+	e.steps.Store(true)
 	return nil
 }
 
-// disableAll turns off what is on and goes on after errors.
+func (e *events) disableSingleStep() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.singleStep {
+		return nil
+	}
+	e.steps.Store(false)
+	// Paused, so that no vCPU steps on without anybody seeing it.
+	return e.paused(func() error {
+		if err := e.disable("single-step", abi.MonitorSingleStep, &e.singleStep); err != nil {
+			return err
+		}
+		return e.dom.stopSingleSteps()
+	})
+}
+
+// stopStepping makes sure at the end that no vCPU steps.
+func (e *events) stopStepping() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.stepped {
+		return nil
+	}
+	return e.dom.stopSingleSteps()
+}
+
+// enable turns on an event without parameters, unless *on says that it is.
+func (e *events) enable(name string, event uint32, on *bool) error {
+	op := "enable " + name + " events"
+	if err := e.open(op); err != nil || *on {
+		return err
+	}
+	_, err := e.dom.hyp.conn.Monitor(uint16(e.dom.id), abi.MonitorEnable, event)
+	if err != nil {
+		return e.fail(op, err)
+	}
+	*on = true
+	return nil
+}
+
+func (e *events) disable(name string, event uint32, on *bool) error {
+	if !*on {
+		return nil
+	}
+	_, err := e.dom.hyp.conn.Monitor(uint16(e.dom.id), abi.MonitorDisable, event)
+	if err != nil {
+		return e.fail("disable "+name+" events", err)
+	}
+	*on = false
+	return nil
+}
+
+// open returns an error when the ring is going: up to 4.21 Xen does not
+// survive every event that is enabled without one.
+func (e *events) open(op string) error {
+	if e.closed {
+		return fault(op, e.dom.id, ErrClosed, "")
+	}
+	return nil
+}
+
+// disableAll turns off what is on, for good, and goes on after errors.
 func (e *events) disableAll() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	e.steps.Store(false)
 	var errs []error
 	for reg := range e.ctrlReg {
-		errs = append(errs, e.disableCtrlReg(CtrlReg(reg)))
+		errs = append(errs, e.turnOffCtrlReg(CtrlReg(reg)))
 	}
-	return errors.Join(append(errs, e.disableBreakpoint())...)
+	errs = append(errs, e.disable("software breakpoint", abi.MonitorSoftwareBreakpoint, &e.breakpoint),
+		e.disable("single-step", abi.MonitorSingleStep, &e.singleStep))
+	return errors.Join(errs...)
 }
 
 // paused runs f with the domain paused.

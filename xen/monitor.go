@@ -134,7 +134,7 @@ func (d *Domain) OpenMonitor(opts *MonitorOptions) (m *Monitor, err error) {
 		return nil, d.fail("memory_op decrease_reservation", err, "cannot take the ring's page from the guest")
 	}
 	populated = false
-	m = &Monitor{dom: d, mem: mem, ch: ch, ring: r, events: events{dom: d}}
+	m = &Monitor{dom: d, mem: mem, ch: ch, ring: r, events: events{dom: d, steps: &r.steps}}
 	if err := d.Unpause(); err != nil {
 		return nil, err
 	}
@@ -185,12 +185,14 @@ func (d *Domain) busy(err error) error {
 }
 
 // Close detaches from the ring and leaves the guest running: events are
-// disabled, pending requests answered with a plain continue, the ring, the
-// mapping and the event channel released. It goes on after errors and returns
+// disabled, pending requests answered with a plain continue, stepping vCPUs
+// stopped from it, the ring, the mapping and the event channel released. A
+// filter of CR3 writes goes with the ring. It goes on after errors and returns
 // them all, except for those of a hypervisor that no longer knows the domain.
 // A Serve that runs is ended first. Close is idempotent.
 //
-// Breakpoints in the guest's memory are their owner's to remove before.
+// Breakpoints in the guest's memory and altp2m views are their owner's to
+// remove before.
 func (m *Monitor) Close() error {
 	m.closeOnce.Do(func() {
 		m.closing.Store(true)
@@ -215,6 +217,8 @@ func (m *Monitor) shut() error {
 		_, rerr := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventResume)
 		hyp = append(hyp, err, d.fail("vm_event resume", rerr, ""))
 	}
+	// After the last answer, which may have toggled it.
+	hyp = append(hyp, m.events.stopStepping())
 	_, err := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventDisable)
 	hyp = append(hyp, d.fail("vm_event disable", err, ""))
 	local = append(local, d.fail("unmap the monitor ring", d.hyp.conn.Unmap(m.mem), ""))

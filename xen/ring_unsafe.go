@@ -24,8 +24,9 @@ type ring struct {
 
 	reqCons uint32
 	rspProd uint32
-	told    uint32 // rspProd as Xen has been notified of it
-	taken   bool   // a request waits for its answer
+	told    uint32      // rspProd as Xen has been notified of it
+	taken   bool        // a request waits for its answer
+	steps   atomic.Bool // single-step events are on
 
 	slot [400 / 8]uint64 // private copy of the taken request
 	out  abi.VMEventHeader
@@ -92,31 +93,75 @@ func (r *ring) answer(resp *Response) error {
 		VCPUID:  req.VCPUID,
 		U:       req.U,
 	}
-	var err error
+	err := r.check(req, resp)
 	e := r.entry(r.rspProd)
-	switch resp.Action {
-	case Continue:
-	case EmulateInsn:
-		if req.Reason != abi.ReasonSoftwareBreakpoint {
-			err = fmt.Errorf("%w: EmulateInsn for reason %d", errResponse, req.Reason)
-			break
+	if err == nil {
+		switch resp.Action {
+		case EmulateInsn:
+			out.Flags |= abi.FlagEmulate | abi.FlagSetEmulInsnData
+			copy(e[abi.VMEventData:], resp.Insn[:])
+		case SetRegisters:
+			out.Flags |= abi.FlagSetRegisters
+			setGeneral(hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:]), resp.Regs)
 		}
-		out.Flags |= abi.FlagEmulate | abi.FlagSetEmulInsnData
-		copy(e[abi.VMEventData:], resp.Insn[:])
-	case SetRegisters:
-		if resp.Regs == nil {
-			err = fmt.Errorf("%w: SetRegisters without registers", errResponse)
-			break
+		if resp.Switch {
+			out.Flags |= abi.FlagAlternateP2M
+			out.Altp2mIdx = uint16(resp.View)
 		}
-		out.Flags |= abi.FlagSetRegisters
-		setGeneral(hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:]), resp.Regs)
-	default:
-		err = fmt.Errorf("%w: action %d", errResponse, resp.Action)
+		switch resp.Step {
+		case ToggleStep:
+			if r.steps.Load() {
+				out.Flags |= abi.FlagToggleSingleStep
+			}
+		case FastStep:
+			out.Flags |= abi.FlagFastSingleStep
+			out.U = [len(out.U)]byte{}
+			hcbuf.Overlay[abi.FastSingleStep](out.U[:]).P2MIdx = uint16(resp.StepView)
+		}
 	}
 	*hcbuf.Overlay[abi.VMEventHeader](e) = *out
 	r.rspProd++
 	r.taken = false
 	return err
+}
+
+// check tells why Xen could not do what the response asks for.
+func (r *ring) check(req *abi.VMEventHeader, resp *Response) error {
+	switch resp.Action {
+	case Continue:
+	case EmulateInsn:
+		if req.Reason != abi.ReasonSoftwareBreakpoint {
+			return fmt.Errorf("%w: EmulateInsn for reason %d", errResponse, req.Reason)
+		}
+	case SetRegisters:
+		if resp.Regs == nil {
+			return fmt.Errorf("%w: SetRegisters without registers", errResponse)
+		}
+	default:
+		return fmt.Errorf("%w: action %d", errResponse, resp.Action)
+	}
+	switch resp.Step {
+	case NoStep:
+		return nil
+	case ToggleStep:
+	case FastStep:
+		if resp.Action == EmulateInsn {
+			return fmt.Errorf("%w: FastStep and EmulateInsn", errResponse)
+		}
+	default:
+		return fmt.Errorf("%w: step %d", errResponse, resp.Step)
+	}
+	if !r.steps.Load() && !staleStep(req, resp) {
+		return fmt.Errorf("%w: a step without EnableSingleStep", errResponse)
+	}
+	return nil
+}
+
+// staleStep says that stepping was turned off for all vCPUs while the request
+// was on its way: what the response wants turned off is off, and a toggle
+// would turn it on.
+func staleStep(req *abi.VMEventHeader, resp *Response) bool {
+	return req.Reason == abi.ReasonSingleStep && resp.Step == ToggleStep
 }
 
 // publish hands the answers written so far to Xen and reports whether it has
