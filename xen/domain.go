@@ -157,6 +157,31 @@ func (d *Domain) MaximumGPFN() (GFN, error) {
 	return GFN(n), d.fail("memory_op maximum_gpfn", err, "")
 }
 
+// Populate gives the domain a page at gfn, where it must have none. The page's
+// content is arbitrary. The domain must be allowed another page, see
+// [Domain.SetMaxPages]. The caller takes it back with [Domain.RemoveFrame].
+func (d *Domain) Populate(gfn GFN) error {
+	return d.fail("memory_op populate_physmap", d.hyp.conn.PopulateFrame(uint16(d.id), uint64(gfn)),
+		"the domain has all the memory that it may have, or a page there already, or the host has none: xl mem-max, xl info")
+}
+
+// RemoveFrame takes the page at gfn from the domain. It lives on as long as it
+// is mapped by somebody.
+func (d *Domain) RemoveFrame(gfn GFN) error {
+	return d.fail("memory_op decrease_reservation", d.hyp.conn.RemoveFrame(uint16(d.id), uint64(gfn)),
+		"the domain has no page there")
+}
+
+// SetMaxPages sets how many pages of [PageSize] the domain may have, which is
+// DomainInfo.MaxPages.
+func (d *Domain) SetMaxPages(n uint64) error {
+	const kbPerPage = PageSize / 1024
+	if n > ^uint64(0)/kbPerPage {
+		return fault("domctl max_mem", d.id, nil, "more pages than there can be")
+	}
+	return d.fail("domctl max_mem", d.hyp.conn.MaxMem(uint16(d.id), n*kbPerPage), "")
+}
+
 // InjectBreakpoint gives the vCPU a breakpoint exception (#BP) when it next
 // runs, as if it had executed the int3 instruction of insnLength bytes at RIP:
 // the way to hand back a breakpoint that is the guest's own. [ErrBusy] means

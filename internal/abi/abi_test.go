@@ -24,6 +24,11 @@ func TestSizes(t *testing.T) {
 		{"CR3Entry", unsafe.Sizeof(CR3Entry{}), 8},
 		{"CR3List", unsafe.Sizeof(CR3List{}), 16},
 		{"CR3Query", unsafe.Sizeof(CR3Query{}), 56},
+		{"AltP2MOp", unsafe.Sizeof(AltP2MOp{}), 80},
+		{"AltP2MState", unsafe.Sizeof(AltP2MState{}), 1},
+		{"AltP2MView", unsafe.Sizeof(AltP2MView{}), 4},
+		{"AltP2MAccess", unsafe.Sizeof(AltP2MAccess{}), 16},
+		{"AltP2MChange", unsafe.Sizeof(AltP2MChange{}), 24},
 		{"Sysctl", unsafe.Sizeof(Sysctl{}), 136},
 		{"GetDomainInfoList", unsafe.Sizeof(GetDomainInfoList{}), 24},
 		{"MemoryReservation", unsafe.Sizeof(MemoryReservation{}), 32},
@@ -61,6 +66,10 @@ func TestOffsets(t *testing.T) {
 		set  CR3Set
 		lst  CR3List
 		qry  CR3Query
+		alt  AltP2MOp
+		vw   AltP2MView
+		acc  AltP2MAccess
+		chg  AltP2MChange
 		sc   Sysctl
 		list GetDomainInfoList
 		res  MemoryReservation
@@ -114,6 +123,14 @@ func TestOffsets(t *testing.T) {
 		{"cr3_query.halves", unsafe.Offsetof(qry.Halves), 32},
 		{"cr3_query.forwarded", unsafe.Offsetof(qry.Forwarded), 40},
 		{"cr3_query.dropped", unsafe.Offsetof(qry.Dropped), 48},
+		{"altp2m_op.cmd", unsafe.Offsetof(alt.Cmd), 4},
+		{"altp2m_op.domain", unsafe.Offsetof(alt.Domain), 8},
+		{"altp2m_op.u", unsafe.Offsetof(alt.U), 16},
+		{"altp2m_view.default_access", unsafe.Offsetof(vw.DefaultAccess), 2},
+		{"altp2m_mem_access.access", unsafe.Offsetof(acc.Access), 2},
+		{"altp2m_mem_access.gfn", unsafe.Offsetof(acc.GFN), 8},
+		{"altp2m_change_gfn.old_gfn", unsafe.Offsetof(chg.OldGFN), 8},
+		{"altp2m_change_gfn.new_gfn", unsafe.Offsetof(chg.NewGFN), 16},
 		{"sysctl.u", unsafe.Offsetof(sc.U), 8},
 		{"getdomaininfolist.max_domains", unsafe.Offsetof(list.MaxDomains), 4},
 		{"getdomaininfolist.buffer", unsafe.Offsetof(list.Buffer), 8},
@@ -225,6 +242,14 @@ func TestDomctlVersion(t *testing.T) {
 	for minor, v := range want {
 		if got := DomctlVersion(4, minor); got != v {
 			t.Errorf("DomctlVersion(4, %d) = %#x, want %#x", minor, got, v)
+		}
+	}
+}
+
+func TestAccessDefault(t *testing.T) {
+	for minor, want := range map[int]uint16{14: 10, 17: 10, 19: 10, 20: 11, 22: 11} {
+		if got := AccessDefault(4, minor); got != want {
+			t.Errorf("AccessDefault(4, %d) = %d, want %d", minor, got, want)
 		}
 	}
 }

@@ -281,6 +281,11 @@ func (c *Conn) SingleStep(dom uint16, vcpu uint32, on bool) error {
 	}, nil)
 }
 
+// MaxMem sets how much memory, in KiB, the domain may have.
+func (c *Conn) MaxMem(dom uint16, kb uint64) error {
+	return domctlOp(c, abi.DomctlMaxMem, dom, func(u *abi.MaxMem) { u.MaxMemKB = kb }, nil)
+}
+
 // HVMParam returns an HVM parameter of the domain.
 func (c *Conn) HVMParam(dom uint16, index uint32) (uint64, error) {
 	buf, err := c.pool.Get(int(unsafe.Sizeof(abi.HVMParam{})))
