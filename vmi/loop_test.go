@@ -33,12 +33,19 @@ func TestLoopDispatch(t *testing.T) {
 		{Reason: xen.ReasonWriteCtrlReg, Ctrl: xen.CtrlRegWrite{Reg: xen.CR4}},
 		{Reason: xen.ReasonWriteCtrlReg, Ctrl: xen.CtrlRegWrite{Reg: 77}},
 		{Reason: 99},
+		{Reason: xen.ReasonSingleStep},
 	}}
 	l := NewLoop(src)
 	var saw []string
 	if err := l.OnSoftwareBreakpoint(func(*xen.Request) xen.Response {
 		saw = append(saw, "int3")
 		return xen.Response{Action: xen.EmulateInsn}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.OnSingleStep(func(*xen.Request) xen.Response {
+		saw = append(saw, "step")
+		return xen.Response{Step: xen.ToggleStep}
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -51,10 +58,10 @@ func TestLoopDispatch(t *testing.T) {
 	if err := l.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"int3", "cr3"}, saw); diff != "" {
+	if diff := cmp.Diff([]string{"int3", "cr3", "step"}, saw); diff != "" {
 		t.Errorf("handlers called (-want +got):\n%s", diff)
 	}
-	want := []xen.Response{{Action: xen.EmulateInsn}, {}, {}, {}, {}}
+	want := []xen.Response{{Action: xen.EmulateInsn}, {}, {}, {}, {}, {Step: xen.ToggleStep}}
 	if diff := cmp.Diff(want, src.answers); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
 	}
@@ -63,11 +70,14 @@ func TestLoopDispatch(t *testing.T) {
 func TestLoopOneHandlerPerEvent(t *testing.T) {
 	l := NewLoop(&script{})
 	h := func(*xen.Request) xen.Response { return xen.Response{} }
-	if err := errors.Join(l.OnSoftwareBreakpoint(h), l.OnCtrlReg(xen.CR3, h)); err != nil {
+	if err := errors.Join(l.OnSoftwareBreakpoint(h), l.OnSingleStep(h), l.OnCtrlReg(xen.CR3, h)); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.OnSoftwareBreakpoint(h); !errors.Is(err, ErrTaken) {
 		t.Errorf("second breakpoint handler: %v", err)
+	}
+	if err := l.OnSingleStep(h); !errors.Is(err, ErrTaken) {
+		t.Errorf("second single-step handler: %v", err)
 	}
 	if err := l.OnCtrlReg(xen.CR3, h); !errors.Is(err, ErrTaken) {
 		t.Errorf("second CR3 handler: %v", err)

@@ -3,6 +3,7 @@ package xen
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,6 +25,7 @@ type MonitorOptions struct{}
 // Serve, so a handler must not call it.
 type Monitor struct {
 	dom  *Domain
+	lock io.Closer
 	mem  []byte // the mapped ring page
 	ch   *evtchn.Channel
 	ring *ring
@@ -40,8 +42,8 @@ type Monitor struct {
 
 // OpenMonitor attaches to the domain's monitor ring. No event is enabled yet,
 // and the guest runs. The caller closes the monitor on every way out; a
-// monitor that dies without leaves the ring taken and the vCPU of an event
-// that it did not answer frozen.
+// monitor that dies without leaves the ring taken and every vCPU that waits for
+// its answer frozen, until [Domain.RecoverMonitor].
 //
 // The domain must be an HVM or PVH guest with hardware-assisted paging. The
 // error matches [ErrBusy] if the ring is taken.
@@ -57,84 +59,43 @@ func (d *Domain) OpenMonitor(opts *MonitorOptions) (m *Monitor, err error) {
 		return nil, d.busy(nil)
 	}
 
-	var undo []func() error
+	lock, err := d.lockMonitor()
+	if errors.Is(err, device.ErrLocked) {
+		return nil, d.busy(err)
+	}
+	// Without a lock, Xen still lets only one have the ring.
+	var undo undoList
 	defer func() {
-		if err == nil {
-			return
-		}
-		m = nil
-		for i := len(undo) - 1; i >= 0; i-- {
-			err = errors.Join(err, undo[i]())
+		if err != nil {
+			m, err = nil, errors.Join(err, undo.run())
 		}
 	}()
+	undo.add(lock.Close)
 
 	// Paused, the guest cannot scribble on the page while it is still its own.
 	if err := d.Pause(); err != nil {
 		return nil, err
 	}
-	undo = append(undo, d.Unpause)
-
-	gfn, err := conn.HVMParam(id, abi.HVMParamMonitorRingPFN)
+	undo.add(d.Unpause)
+	a, err := d.attachRing(&undo)
 	if err != nil {
-		return nil, d.fail("hvm_op get_param monitor_ring_pfn", err, "")
+		return nil, err
 	}
-	if gfn == 0 {
-		return nil, fault("open monitor", d.id, ErrNotSupported, "the toolstack gave this domain no page for a monitor ring")
-	}
-	populated := false // there is a page at gfn that was not there before
-	mem, errno, err := d.mapRing(gfn)
-	if err == nil && errno != 0 {
-		// Whoever had the ring before took the page from the guest.
-		if err := conn.PopulateFrame(id, gfn); err != nil {
-			return nil, d.fail("memory_op populate_physmap", err,
-				"no room for the monitor ring's page; the domain has all the memory that it may have (xl mem-max)")
-		}
-		populated = true
-		undo = append(undo, func() error {
-			if !populated {
-				return nil
-			}
-			return d.fail("memory_op decrease_reservation", conn.RemoveFrame(id, gfn), "")
-		})
-		mem, errno, err = d.mapRing(gfn)
-	}
-	if err == nil && errno != 0 {
-		err = errno
-	}
-	if err != nil {
-		return nil, d.fail("map the monitor ring", err, "")
-	}
-	undo = append(undo, func() error { return d.fail("unmap the monitor ring", conn.Unmap(mem), "") })
-
-	r := newRing(mem, d.hyp.vmEvent)
-	port, err := conn.VMEvent(id, abi.VMEventEnable)
-	switch {
-	case errors.Is(err, syscall.EBUSY):
-		return nil, d.busy(err)
-	case err != nil:
-		return nil, d.fail("vm_event enable", err, "")
-	}
-	undo = append(undo, func() error {
-		_, err := conn.VMEvent(id, abi.VMEventDisable)
-		return d.fail("vm_event disable", err, "")
-	})
-
 	dev, err := openDevice(d.hyp.devices, device.Evtchn)
 	if err != nil {
 		return nil, err
 	}
-	ch, err := evtchn.Bind(dev, id, port)
+	ch, err := evtchn.Bind(dev, id, a.port)
 	if err != nil {
 		return nil, d.fail("bind the event channel", err, "")
 	}
-	undo = append(undo, func() error { return d.fail("unbind the event channel", ch.Close(), "") })
+	undo.add(func() error { return d.fail("unbind the event channel", ch.Close(), "") })
 
 	// From here on the page is Xen's and ours alone.
-	if err := conn.RemoveFrame(id, gfn); err != nil {
-		return nil, d.fail("memory_op decrease_reservation", err, "cannot take the ring's page from the guest")
+	if err := a.takePage(); err != nil {
+		return nil, err
 	}
-	populated = false
-	m = &Monitor{dom: d, mem: mem, ch: ch, ring: r, events: events{dom: d, steps: &r.steps}}
+	m = &Monitor{dom: d, lock: lock, mem: a.mem, ch: ch, ring: a.ring, events: events{dom: d, steps: &a.ring.steps}}
 	if err := d.Unpause(); err != nil {
 		return nil, err
 	}
@@ -143,19 +104,6 @@ func (d *Domain) OpenMonitor(opts *MonitorOptions) (m *Monitor, err error) {
 
 // Domain returns the domain that is monitored.
 func (m *Monitor) Domain() *Domain { return m.dom }
-
-// mapRing maps the ring's page. errno is not zero if there is no page; then
-// nothing is mapped.
-func (d *Domain) mapRing(gfn uint64) (mem []byte, errno syscall.Errno, err error) {
-	mem, errs, err := d.hyp.conn.MapFrames(uint16(d.id), []uint64{gfn}, true)
-	if err != nil {
-		return nil, 0, err
-	}
-	if errs[0] != 0 {
-		return nil, errs[0], d.hyp.conn.Unmap(mem)
-	}
-	return mem, 0, nil
-}
 
 // monitorable tells, in words, why this domain cannot have a monitor.
 func (d *Domain) monitorable() error {
@@ -181,7 +129,7 @@ func (d *Domain) monitorable() error {
 
 func (d *Domain) busy(err error) error {
 	return &Error{Op: "open monitor", Domain: d.id, Errno: syscall.EBUSY, cause: err,
-		Advice: "another monitor is attached, or one died: end it; if there is none, destroy and restart the domain"}
+		Advice: "another monitor is attached, or one died: end it; if there is none, RecoverMonitor brings the domain back"}
 }
 
 // Close detaches from the ring and leaves the guest running: events are
@@ -224,6 +172,7 @@ func (m *Monitor) shut() error {
 	local = append(local, d.fail("unmap the monitor ring", d.hyp.conn.Unmap(m.mem), ""))
 	m.mem, m.ring = nil, nil
 	local = append(local, d.fail("unbind the event channel", m.ch.Close(), ""))
+	local = append(local, d.fail("unlock the monitor", m.lock.Close(), ""))
 	if paused == nil {
 		hyp = append(hyp, d.Unpause())
 	}

@@ -20,7 +20,7 @@ import (
 func fakeGuest(t testing.TB, cfg *xenfake.Config) (*xenfake.Xen, *xenfake.Domain, *xen.Domain) {
 	t.Helper()
 	x, h := openFake(t, cfg)
-	g := x.AddDomain(&xenfake.DomainConfig{ID: 1, Name: "guest", VCPUs: 2})
+	g := x.AddDomain(&xenfake.DomainConfig{ID: 1, Name: "guest", VCPUs: 2, AltP2M: true})
 	d, err := h.Domain(1)
 	if err != nil {
 		t.Fatal(err)

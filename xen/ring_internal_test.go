@@ -105,6 +105,17 @@ func TestDecodeRequest(t *testing.T) {
 		if diff := cmp.Diff(want, req); diff != "" {
 			t.Errorf("v%d: %s", version, diff)
 		}
+
+		s.u32(8, 7)
+		s.u64(24, 0xabc)
+		if err := decodeRequest(s.b, version, &req); err != nil {
+			t.Fatal(err)
+		}
+		want.Reason, want.Ctrl = ReasonSingleStep, CtrlRegWrite{}
+		want.Step = SingleStep{GFN: 0xabc}
+		if diff := cmp.Diff(want, req); diff != "" {
+			t.Errorf("v%d: %s", version, diff)
+		}
 	}
 }
 
@@ -199,7 +210,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		b := newPage()[:size]
 		copy(b, data)
 		var a, z Request
-		a.Regs.RIP, a.Ctrl.New, a.Breakpoint.GFN = 1, 1, 1 // must all be overwritten
+		a.Regs.RIP, a.Ctrl.New, a.Breakpoint.GFN, a.Step.GFN = 1, 1, 1, 1 // must all be overwritten
 		errA, errZ := decodeRequest(b, version, &a), decodeRequest(b, version, &z)
 		if (errA == nil) != (errZ == nil) || a != z {
 			t.Errorf("two decodings differ: %+v, %+v", a, z)
@@ -226,7 +237,7 @@ func FuzzRing(f *testing.F) {
 		var req Request
 		for range n {
 			r.take(&req)
-			if err := r.answer(&Response{Action: Action(prod >> 8)}); err != nil && !errors.Is(err, errResponse) {
+			if err := r.answer(&Response{Action: Action(prod >> 8), Step: Step(prod >> 10), Switch: prod&1 != 0}); err != nil && !errors.Is(err, errResponse) {
 				t.Fatal(err)
 			}
 		}

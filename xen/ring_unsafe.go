@@ -125,6 +125,16 @@ func (r *ring) answer(resp *Response) error {
 	return err
 }
 
+// answerOrphan writes a plain continue to a vCPU for a request on a ring that
+// is gone. Such answers overtake this ring's requests, so that it is of no use
+// afterwards.
+func (r *ring) answerOrphan(v VCPU) {
+	*hcbuf.Overlay[abi.VMEventHeader](r.entry(r.rspProd)) = abi.VMEventHeader{
+		Version: r.version, Flags: abi.FlagVCPUPaused, VCPUID: uint32(v),
+	}
+	r.rspProd++
+}
+
 // check tells why Xen could not do what the response asks for.
 func (r *ring) check(req *abi.VMEventHeader, resp *Response) error {
 	switch resp.Action {

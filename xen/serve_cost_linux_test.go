@@ -9,8 +9,8 @@ import (
 )
 
 func costFixture(tb testing.TB) (*Monitor, func()) {
-	x := xenfake.New(tb, nil)
-	g := x.AddDomain(&xenfake.DomainConfig{ID: 1})
+	x := xenfake.New(tb, &xenfake.Config{Capabilities: 0x1f7f, AltP2M: true})
+	g := x.AddDomain(&xenfake.DomainConfig{ID: 1, AltP2M: true})
 	h, err := Open(&Options{Devices: x})
 	if err != nil {
 		tb.Fatal(err)
@@ -23,7 +23,7 @@ func costFixture(tb testing.TB) (*Monitor, func()) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := errors.Join(m.EnableCtrlReg(CR3, nil), m.EnableSoftwareBreakpoint()); err != nil {
+	if err := errors.Join(m.EnableCtrlReg(CR3, nil), m.EnableSoftwareBreakpoint(), m.EnableSingleStep(), d.SetAltP2M(true)); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
@@ -35,11 +35,18 @@ func costFixture(tb testing.TB) (*Monitor, func()) {
 	events := []*xenfake.Event{
 		{Reason: abi.ReasonWriteCtrlReg, CtrlReg: abi.EventCtrlReg{Index: uint32(CR3), New: 1}},
 		{Reason: abi.ReasonSoftwareBreakpoint},
+		{Reason: abi.ReasonSingleStep},
+		{Reason: abi.ReasonSoftwareBreakpoint, View: 1},
 	}
 	regs := new(Registers)
 	handler := func(r *Request) Response {
-		if r.Reason == ReasonSoftwareBreakpoint {
-			return Response{Action: EmulateInsn}
+		switch {
+		case r.Reason == ReasonSoftwareBreakpoint && r.View == 1:
+			return Response{Step: FastStep, Switch: true, StepView: 1}
+		case r.Reason == ReasonSoftwareBreakpoint:
+			return Response{Action: EmulateInsn, Switch: true}
+		case r.Reason == ReasonSingleStep:
+			return Response{Step: ToggleStep, Switch: true, View: 1}
 		}
 		*regs = r.Regs
 		return Response{Action: SetRegisters, Regs: regs}

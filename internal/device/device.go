@@ -12,6 +12,9 @@ import (
 // ErrPlatform says that this operating system has no Xen devices.
 var ErrPlatform = errors.New("no Xen devices on this platform")
 
+// ErrLocked says that somebody holds the lock.
+var ErrLocked = errors.New("the lock is held")
+
 // Kind is one of the devices.
 type Kind int
 
@@ -57,4 +60,7 @@ type Opener interface {
 	Open(k Kind) (File, error)
 	// XenStore connects to xenstored.
 	XenStore() (io.ReadWriteCloser, error)
+	// Lock takes the lock of that name among this machine's processes. Close
+	// gives it back, and so does the process's end. [ErrLocked]: it is taken.
+	Lock(name string) (io.Closer, error)
 }

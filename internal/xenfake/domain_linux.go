@@ -19,6 +19,7 @@ type DomainConfig struct {
 	Frames int // populated from frame 0 on; 0 means 16
 	// NoRingPage leaves the monitor ring's parameter unset.
 	NoRingPage bool
+	AltP2M     bool // its configuration allows views
 }
 
 const (
@@ -36,15 +37,23 @@ type Domain struct {
 	slots  map[uint64]int
 	next   int // first unused slot
 	max    int
+	pages  int // that it may have
 	dying  bool
 	pauses int
 	cpus   []abi.HVMHWCPU
 	inject []abi.InjectEvent
 
-	ring *ring
+	ring    *ring
+	waiting []int // pause count per vCPU, which outlives the ring
+	// WaitQueue: a vCPU waits for room in a ring.
+	waitQueue bool
 	// Monitor state, as monitor_op left it.
 	ctrlRegs   map[uint8]abi.MonitorCtrlReg
 	breakpoint bool
+	singleStep bool
+	cr3Filter  *cr3Filter
+	stepping   []bool // per vCPU
+	altp2m     altp2m
 }
 
 // AddDomain creates a domain.
@@ -58,7 +67,11 @@ func (x *Xen) AddDomain(cfg *DomainConfig) *Domain {
 		d.cfg.Frames = 16
 	}
 	d.cpus = make([]abi.HVMHWCPU, d.cfg.VCPUs)
+	d.waiting = make([]int, d.cfg.VCPUs)
+	d.stepping = make([]bool, d.cfg.VCPUs)
+	d.altp2m.cur = make([]uint16, d.cfg.VCPUs)
 	d.max = d.cfg.Frames + spareSlots
+	d.pages = d.max
 	fd, err := unix.MemfdCreate("xenfake", unix.MFD_CLOEXEC)
 	if err != nil {
 		x.tb.Fatal(err)
@@ -91,7 +104,7 @@ func (d *Domain) free() {
 
 // populate gives the domain a page full of rubbish at gfn.
 func (d *Domain) populate(gfn uint64) bool {
-	if _, there := d.slots[gfn]; there || d.next == d.max {
+	if _, there := d.slots[gfn]; there || d.next == d.max || len(d.slots) >= d.pages {
 		return false
 	}
 	d.slots[gfn] = d.next
@@ -188,6 +201,14 @@ func (d *Domain) Injected() []abi.InjectEvent {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
 	return append([]abi.InjectEvent(nil), d.inject...)
+}
+
+// SetWaitQueue makes a vCPU wait, or not, for room in a ring, which none of
+// more than eight may find. Xen cannot disable a ring then.
+func (d *Domain) SetWaitQueue(on bool) {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	d.waitQueue = on
 }
 
 // Kill destroys the domain: it is dying as long as its memory is mapped or

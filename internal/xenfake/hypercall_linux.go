@@ -14,6 +14,8 @@ var domctlNames = map[uint32]string{
 	abi.DomctlPauseDomain:          "pausedomain",
 	abi.DomctlUnpauseDomain:        "unpausedomain",
 	abi.DomctlGetDomainInfo:        "getdomaininfo",
+	abi.DomctlMaxMem:               "max_mem",
+	abi.DomctlDebugOp:              "debug_op",
 	abi.DomctlGetHVMContextPartial: "gethvmcontext_partial",
 	abi.DomctlVMEventOp:            "vm_event_op",
 	abi.DomctlMonitorOp:            "monitor_op",
@@ -105,7 +107,7 @@ func (d *Domain) info() abi.GetDomainInfo {
 		Domain:      d.cfg.ID,
 		Flags:       255 << abi.DomInfShutdownShift,
 		TotPages:    uint64(len(d.slots)),
-		MaxPages:    uint64(d.max),
+		MaxPages:    uint64(d.pages),
 		CPUTime:     1e9,
 		OnlineVCPUs: uint32(d.cfg.VCPUs),
 		MaxVCPUID:   uint32(d.cfg.VCPUs - 1),
@@ -159,12 +161,28 @@ func (x *Xen) domctl(dc *abi.Domctl) syscall.Errno {
 			return syscall.EINVAL
 		}
 		d.pauses--
+		for v, n := range d.waiting {
+			if d.pauses == 0 && d.ring == nil && n > 0 && !d.dying {
+				x.violate("vCPU %d stays frozen without a ring", v)
+			}
+		}
+		if d.pauses == 0 && d.ring != nil && d.ring.overshot {
+			x.violate("the domain runs on a ring with too many responses")
+		}
 		return 0
+	case abi.DomctlMaxMem:
+		d.pages = int(min(hcbuf.Overlay[abi.MaxMem](dc.U[:]).MaxMemKB/4, 1<<40))
+		return 0
+	case abi.DomctlDebugOp:
+		return x.debugOp(d, hcbuf.Overlay[abi.DebugOp](dc.U[:]))
 	case abi.DomctlGetHVMContextPartial:
 		return x.getContext(d, hcbuf.Overlay[abi.HVMContextPartial](dc.U[:]))
 	case abi.DomctlVMEventOp:
 		return x.vmEventOp(d, hcbuf.Overlay[abi.VMEventOp](dc.U[:]))
 	case abi.DomctlMonitorOp:
+		if m := hcbuf.Overlay[abi.MonitorCR3Op](dc.U[:]); m.Op == abi.MonitorOpCR3Filter {
+			return x.cr3FilterOp(d, m)
+		}
 		return x.monitorOp(d, hcbuf.Overlay[abi.MonitorOp](dc.U[:]))
 	}
 	return syscall.ENOSYS
@@ -228,14 +246,18 @@ func (x *Xen) vmEventOp(d *Domain, u *abi.VMEventOp) syscall.Errno {
 		if d.ring == nil {
 			return syscall.EINVAL
 		}
-		for v, n := range d.ring.waiting {
-			if n > 0 && !d.dying {
+		for v, n := range d.waiting {
+			if n > 0 && !d.dying && d.pauses == 0 {
 				x.violate("DISABLE leaves vCPU %d frozen", v)
 			}
 		}
-		d.ring = nil
+		// The events go first, also when the ring stays.
 		clear(d.ctrlRegs)
-		d.breakpoint = false
+		d.breakpoint, d.singleStep, d.cr3Filter = false, false, nil
+		if d.waitQueue {
+			return syscall.EBUSY
+		}
+		d.ring = nil
 		return 0
 	case abi.VMEventResume:
 		if d.ring == nil {
@@ -272,7 +294,16 @@ func (x *Xen) monitorOp(d *Domain, u *abi.MonitorOp) syscall.Errno {
 			d.ctrlRegs[cr.Index] = cr
 		} else {
 			delete(d.ctrlRegs, cr.Index)
+			if cr.Index == 1 {
+				d.cr3Filter = nil
+			}
 		}
+		return 0
+	case abi.MonitorSingleStep:
+		if d.singleStep == on {
+			return syscall.EEXIST
+		}
+		d.singleStep = on
 		return 0
 	case abi.MonitorSoftwareBreakpoint:
 		if d.breakpoint == on {
@@ -347,6 +378,9 @@ func (x *Xen) memoryOp(cmd, arg uint64) (int64, syscall.Errno) {
 }
 
 func (x *Xen) hvmOp(cmd, arg uint64) syscall.Errno {
+	if cmd == abi.HVMOpAltP2M {
+		return x.altp2mOp(arg)
+	}
 	p, errno := at[abi.HVMParam](x, arg)
 	if errno != 0 {
 		return errno

@@ -33,6 +33,32 @@ func (x *Xen) Open(k device.Kind) (device.File, error) {
 // XenStore connects to a fake xenstored, which knows the domains' names.
 func (x *Xen) XenStore() (io.ReadWriteCloser, error) { return serveStore(x), nil }
 
+// Lock takes a lock of the fake's machine.
+func (x *Xen) Lock(name string) (io.Closer, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.locks[name] {
+		return nil, device.ErrLocked
+	}
+	if x.locks == nil {
+		x.locks = map[string]bool{}
+	}
+	x.locks[name] = true
+	return &lock{x: x, name: name}, nil
+}
+
+type lock struct {
+	x    *Xen
+	name string
+}
+
+func (l *lock) Close() error {
+	l.x.mu.Lock()
+	defer l.x.mu.Unlock()
+	delete(l.x.locks, l.name)
+	return nil
+}
+
 // noDevice has what a device does not do.
 type noDevice struct{}
 

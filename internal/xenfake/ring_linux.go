@@ -21,7 +21,8 @@ type Event struct {
 
 	CtrlReg    abi.EventCtrlReg // for abi.ReasonWriteCtrlReg
 	Breakpoint abi.EventDebug   // for abi.ReasonSoftwareBreakpoint
-	U          [32]byte         // for other reasons
+	Step       abi.EventSingleStep
+	U          [32]byte // for other reasons
 }
 
 // Response is an answer that the hypervisor took from the ring.
@@ -38,6 +39,7 @@ var (
 	ErrNoRing   = errors.New("xenfake: the domain is not monitored")
 	ErrRingFull = errors.New("xenfake: the ring is full")
 	ErrDisabled = errors.New("xenfake: the event is not enabled")
+	ErrFiltered = errors.New("xenfake: the filter drops the event")
 )
 
 // ring is Xen's side of the monitor ring.
@@ -49,7 +51,7 @@ type ring struct {
 	rspCons  uint32
 	port     uint32 // remote port, as ENABLE returned it
 	bound    *port
-	waiting  []int // pause count per vCPU
+	overshot bool // there were more responses than requests
 	got      []Response
 	answered chan struct{} // if somebody waits: closed when responses arrive
 }
@@ -62,7 +64,6 @@ func newFakeRing(d *Domain, page []byte) *ring {
 		version: d.x.cfg.VMEvent,
 		size:    abi.VMEventSize(d.x.cfg.VMEvent),
 		port:    remotePort,
-		waiting: make([]int, d.cfg.VCPUs),
 	}
 	// Xen attaches to the indices that it finds.
 	r.reqProd = atomic.LoadUint32(r.index(abi.RingReqProd))
@@ -92,7 +93,7 @@ func (d *Domain) put(ev *Event) error {
 	if r == nil {
 		return ErrNoRing
 	}
-	if int(ev.VCPU) >= len(r.waiting) {
+	if int(ev.VCPU) >= len(d.waiting) {
 		return fmt.Errorf("xenfake: no vCPU %d", ev.VCPU)
 	}
 	if r.reqProd-r.rspCons >= abi.RingSlots {
@@ -103,8 +104,15 @@ func (d *Domain) put(ev *Event) error {
 		if _, on := d.ctrlRegs[uint8(ev.CtrlReg.Index)]; !on {
 			return ErrDisabled
 		}
+		if f := d.cr3Filter; ev.CtrlReg.Index == 1 && f != nil && !f.pass(ev.CtrlReg.New, ev.CtrlReg.Old) {
+			return ErrFiltered
+		}
 	case abi.ReasonSoftwareBreakpoint:
 		if !d.breakpoint {
+			return ErrDisabled
+		}
+	case abi.ReasonSingleStep:
+		if !d.singleStep {
 			return ErrDisabled
 		}
 	}
@@ -116,13 +124,15 @@ func (d *Domain) put(ev *Event) error {
 	}
 	if !ev.Async {
 		h.Flags |= abi.FlagVCPUPaused
-		r.waiting[ev.VCPU]++
+		d.waiting[ev.VCPU]++
 	}
 	switch ev.Reason {
 	case abi.ReasonWriteCtrlReg:
 		*hcbuf.Overlay[abi.EventCtrlReg](h.U[:]) = ev.CtrlReg
 	case abi.ReasonSoftwareBreakpoint:
 		*hcbuf.Overlay[abi.EventDebug](h.U[:]) = ev.Breakpoint
+	case abi.ReasonSingleStep:
+		*hcbuf.Overlay[abi.EventSingleStep](h.U[:]) = ev.Step
 	}
 	data := e[abi.VMEventData:]
 	if r.version == abi.VMEventV6 {
@@ -142,7 +152,11 @@ func (d *Domain) put(ev *Event) error {
 func (d *Domain) resume() {
 	r := d.ring
 	prod := atomic.LoadUint32(r.index(abi.RingRspProd))
-	if n := prod - r.rspCons; n > r.reqProd-r.rspCons {
+	// Recovery answers what a ring that is gone asked for: paused, by RESUME.
+	orphans := r.bound == nil && d.pauses > 0
+	if n := prod - r.rspCons; orphans && n <= abi.RingSlots && n > r.reqProd-r.rspCons {
+		r.overshot = true
+	} else if n > r.reqProd-r.rspCons {
 		d.x.violate("rsp_prod %d: %d responses to %d requests", prod, n, r.reqProd-r.rspCons)
 		return
 	}
@@ -153,15 +167,21 @@ func (d *Domain) resume() {
 			d.x.violate("response of version %d", h.Version)
 			continue
 		}
-		if int(h.VCPUID) >= len(r.waiting) {
+		if int(h.VCPUID) >= len(d.waiting) {
 			d.x.violate("response for vCPU %d", h.VCPUID)
 			continue
 		}
+		if d.waiting[h.VCPUID] > 0 {
+			d.follow(&h)
+		}
 		if h.Flags&abi.FlagVCPUPaused != 0 {
-			if r.waiting[h.VCPUID] == 0 {
+			if orphans && h.Reason == 0 && d.waiting[h.VCPUID] == 0 {
+				continue
+			}
+			if d.waiting[h.VCPUID] == 0 {
 				d.x.violate("response unpauses vCPU %d, which does not wait", h.VCPUID)
 			} else {
-				r.waiting[h.VCPUID]--
+				d.waiting[h.VCPUID]--
 			}
 		}
 		rsp := Response{Reason: h.Reason, Flags: h.Flags, VCPU: h.VCPUID, View: h.Altp2mIdx, U: h.U}
@@ -234,10 +254,7 @@ func (d *Domain) Trap(ctx context.Context, ev *Event) (Response, error) {
 func (d *Domain) Waiting(vcpu int) int {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
-	if d.ring == nil {
-		return 0
-	}
-	return d.ring.waiting[vcpu]
+	return d.waiting[vcpu]
 }
 
 // CorruptRing makes the request index run away.

@@ -23,6 +23,14 @@ type Config struct {
 	Deny map[uint64]syscall.Errno
 	// Capabilities is what monitor_op reports; zero means those of AMD.
 	Capabilities uint32
+	// CR3Filter says that this Xen has the filter of CR3 writes, of
+	// CR3FilterVersion (zero means the present one) and with the target list
+	// if CR3Targets is set.
+	CR3Filter        bool
+	CR3FilterVersion uint32
+	CR3Targets       bool
+	// AltP2M says that the processor and Xen's command line allow views.
+	AltP2M bool
 }
 
 // Xen is a fake hypervisor and the dom0 kernel on top. Its methods may be
@@ -44,6 +52,7 @@ type Xen struct {
 	failAt     int
 	failErr    syscall.Errno
 	violations []string
+	locks      map[string]bool
 }
 
 var _ device.Opener = (*Xen)(nil)
@@ -125,6 +134,21 @@ func (x *Xen) FailCall(n int, errno syscall.Errno) {
 	}
 }
 
+// KillProcesses does what the kernel does at the end of the processes that use
+// it: files, mappings and locks go, what the hypervisor was told stays. Nothing
+// that they opened may be used any more, nor closed.
+func (x *Xen) KillProcesses() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, p := range x.ports {
+		x.unbind(p)
+	}
+	x.files = 0
+	clear(x.locks)
+	clear(x.hypercall)
+	clear(x.foreign)
+}
+
 // Calls returns the number of calls made so far.
 func (x *Xen) Calls() int {
 	x.mu.Lock()
@@ -167,6 +191,9 @@ func (x *Xen) Leaks() []string {
 	}
 	if n := len(x.foreign); n > 0 {
 		leaks = append(leaks, fmt.Sprintf("%d mappings of foreign memory", n))
+	}
+	if n := len(x.locks); n > 0 {
+		leaks = append(leaks, fmt.Sprintf("%d locks", n))
 	}
 	if n := len(x.ports); n > 0 {
 		leaks = append(leaks, fmt.Sprintf("%d bound event channels", n))

@@ -70,6 +70,28 @@ func TestViolations(t *testing.T) {
 			page[abi.RingRspProd] = 1
 			newFakeRing(d, page)
 		}, "not zero at ENABLE"},
+		{"unpause with a frozen vCPU", func(d *Domain, page []byte) {
+			d.put(&Event{Reason: 9})
+			d.pauses = 1
+			d.x.vmEventOp(d, &abi.VMEventOp{Op: abi.VMEventDisable, Mode: abi.VMEventModeMonitor})
+			d.x.domctl(&abi.Domctl{Cmd: abi.DomctlUnpauseDomain, InterfaceVersion: d.x.cfg.Domctl, Domain: 1})
+		}, "stays frozen"},
+		{"unpause with too many responses", func(d *Domain, page []byte) {
+			d.pauses = 1
+			*hcbuf.Overlay[abi.VMEventHeader](page[abi.RingEntries:]) = abi.VMEventHeader{Version: d.x.cfg.VMEvent, Flags: abi.FlagVCPUPaused}
+			atomic.StoreUint32(d.ring.index(abi.RingRspProd), 1)
+			d.resume()
+			d.x.domctl(&abi.Domctl{Cmd: abi.DomctlUnpauseDomain, InterfaceVersion: d.x.cfg.Domctl, Domain: 1})
+		}, "too many responses"},
+		{"step unseen", func(d *Domain, page []byte) {
+			d.x.cfg.Capabilities |= 1 << abi.MonitorSingleStep
+			d.follow(&abi.VMEventHeader{Flags: abi.FlagToggleSingleStep})
+		}, "steps unseen"},
+		{"access that no processor knows", func(d *Domain, page []byte) {
+			d.altp2m.reset(true)
+			d.altp2m.views[1] = map[uint64]ViewEntry{}
+			d.x.viewAccess(d, &abi.AltP2MAccess{View: 1, GFN: 1, Access: abi.AccessW}, 0)
+		}, "crashes the guest"},
 		{"event without a ring", func(d *Domain, page []byte) {
 			d.ring = nil
 			d.x.monitorOp(d, &abi.MonitorOp{Op: abi.MonitorEnable, Event: abi.MonitorSoftwareBreakpoint})
