@@ -26,6 +26,7 @@ type Loop struct {
 	ctrl       [4]xen.Handler
 	breakpoint xen.Handler
 	singleStep xen.Handler
+	memAccess  xen.Handler
 }
 
 // NewLoop returns a loop over src's events.
@@ -67,6 +68,17 @@ func (l *Loop) OnSingleStep(h xen.Handler) error {
 	return nil
 }
 
+// OnMemAccess sets the handler for accesses that the vCPU's view forbids. It
+// must let each one through or step over it: a plain Continue tries the access
+// again, for ever. It returns an error wrapping [ErrTaken] if there is a handler.
+func (l *Loop) OnMemAccess(h xen.Handler) error {
+	if l.memAccess != nil {
+		return fmt.Errorf("memory accesses: %w", ErrTaken)
+	}
+	l.memAccess = h
+	return nil
+}
+
 // Run serves events until ctx ends or the source fails, and returns the
 // cause. The caller restores the guest afterwards, also when Run panics
 // because a handler did.
@@ -79,6 +91,8 @@ func (l *Loop) dispatch(r *xen.Request) xen.Response {
 	switch r.Reason {
 	case xen.ReasonSoftwareBreakpoint:
 		h = l.breakpoint
+	case xen.ReasonMemAccess:
+		h = l.memAccess
 	case xen.ReasonSingleStep:
 		h = l.singleStep
 	case xen.ReasonWriteCtrlReg:

@@ -34,6 +34,7 @@ func TestLoopDispatch(t *testing.T) {
 		{Reason: xen.ReasonWriteCtrlReg, Ctrl: xen.CtrlRegWrite{Reg: 77}},
 		{Reason: 99},
 		{Reason: xen.ReasonSingleStep},
+		{Reason: xen.ReasonMemAccess},
 	}}
 	l := NewLoop(src)
 	var saw []string
@@ -49,6 +50,12 @@ func TestLoopDispatch(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.OnMemAccess(func(*xen.Request) xen.Response {
+		saw = append(saw, "access")
+		return xen.Response{Switch: true}
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if err := l.OnCtrlReg(xen.CR3, func(*xen.Request) xen.Response {
 		saw = append(saw, "cr3")
 		return xen.Response{}
@@ -58,10 +65,10 @@ func TestLoopDispatch(t *testing.T) {
 	if err := l.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"int3", "cr3", "step"}, saw); diff != "" {
+	if diff := cmp.Diff([]string{"int3", "cr3", "step", "access"}, saw); diff != "" {
 		t.Errorf("handlers called (-want +got):\n%s", diff)
 	}
-	want := []xen.Response{{Action: xen.EmulateInsn}, {}, {}, {}, {}, {Step: xen.ToggleStep}}
+	want := []xen.Response{{Action: xen.EmulateInsn}, {}, {}, {}, {}, {Step: xen.ToggleStep}, {Switch: true}}
 	if diff := cmp.Diff(want, src.answers); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
 	}
@@ -70,7 +77,7 @@ func TestLoopDispatch(t *testing.T) {
 func TestLoopOneHandlerPerEvent(t *testing.T) {
 	l := NewLoop(&script{})
 	h := func(*xen.Request) xen.Response { return xen.Response{} }
-	if err := errors.Join(l.OnSoftwareBreakpoint(h), l.OnSingleStep(h), l.OnCtrlReg(xen.CR3, h)); err != nil {
+	if err := errors.Join(l.OnSoftwareBreakpoint(h), l.OnSingleStep(h), l.OnMemAccess(h), l.OnCtrlReg(xen.CR3, h)); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.OnSoftwareBreakpoint(h); !errors.Is(err, ErrTaken) {
@@ -78,6 +85,9 @@ func TestLoopOneHandlerPerEvent(t *testing.T) {
 	}
 	if err := l.OnSingleStep(h); !errors.Is(err, ErrTaken) {
 		t.Errorf("second single-step handler: %v", err)
+	}
+	if err := l.OnMemAccess(h); !errors.Is(err, ErrTaken) {
+		t.Errorf("second handler of memory accesses: %v", err)
 	}
 	if err := l.OnCtrlReg(xen.CR3, h); !errors.Is(err, ErrTaken) {
 		t.Errorf("second CR3 handler: %v", err)

@@ -22,7 +22,14 @@ func decodeRequest(slot []byte, version uint32, req *Request) error {
 	req.Ctrl = CtrlRegWrite{}
 	req.Breakpoint = SoftwareBreakpoint{}
 	req.Step = SingleStep{}
+	req.Access = MemAccess{}
 	switch req.Reason {
+	case ReasonMemAccess:
+		u := hcbuf.Overlay[abi.EventMemAccess](h.U[:])
+		req.Access = MemAccess{
+			GFN: GFN(u.GFN), Offset: u.Offset, Addr: u.GLA, AddrValid: u.Flags&abi.MemAccessGLAValid != 0,
+			Read: u.Flags&abi.MemAccessR != 0, Write: u.Flags&abi.MemAccessW != 0, Execute: u.Flags&abi.MemAccessX != 0,
+		}
 	case ReasonWriteCtrlReg:
 		u := hcbuf.Overlay[abi.EventCtrlReg](h.U[:])
 		req.Ctrl = CtrlRegWrite{Reg: CtrlReg(u.Index), New: u.New, Old: u.Old}

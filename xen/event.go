@@ -9,6 +9,7 @@ type Reason uint32
 // xen/include/public/vm_event.h, unchanged from 4.14 on.
 const (
 	ReasonUnknown            Reason = 0
+	ReasonMemAccess          Reason = 1
 	ReasonWriteCtrlReg       Reason = 4
 	ReasonSoftwareBreakpoint Reason = 6
 	ReasonSingleStep         Reason = 7
@@ -56,6 +57,8 @@ type Request struct {
 	Breakpoint SoftwareBreakpoint
 	// Step is set for ReasonSingleStep.
 	Step SingleStep
+	// Access is set for ReasonMemAccess.
+	Access MemAccess
 }
 
 // CtrlRegWrite is a write to a control register.
@@ -74,6 +77,19 @@ type SoftwareBreakpoint struct {
 // SingleStep is an instruction that was executed: RIP is at the next one.
 type SingleStep struct {
 	GFN GFN // frame of the next instruction; ^0 if unmapped
+}
+
+// MemAccess is an access to memory that the vCPU's view forbids, see
+// [Domain.SetViewAccess]. It has not taken place; a plain Continue tries it
+// again.
+type MemAccess struct {
+	GFN    GFN
+	Offset uint64 // within the frame
+	// Addr is the virtual address, if AddrValid.
+	Addr      uint64
+	AddrValid bool
+	// Xen reports every write as a read as well.
+	Read, Write, Execute bool
 }
 
 // Action selects what Xen does with the vCPU when its request is answered.

@@ -38,6 +38,8 @@ func TestSizes(t *testing.T) {
 		{"VMEventHeader", unsafe.Sizeof(VMEventHeader{}), VMEventData},
 		{"EventCtrlReg", unsafe.Sizeof(EventCtrlReg{}), 24},
 		{"EventDebug", unsafe.Sizeof(EventDebug{}), 24},
+		{"EventMemAccess", unsafe.Sizeof(EventMemAccess{}), 32},
+		{"mem_access.flags", unsafe.Offsetof(EventMemAccess{}.Flags), 24},
 		{"EventSingleStep", unsafe.Sizeof(EventSingleStep{}), 8},
 		{"FastSingleStep", unsafe.Sizeof(FastSingleStep{}), 2},
 		{"event v6", VMEventData + unsafe.Sizeof(RegsV6{}), uintptr(VMEventSize(6))},

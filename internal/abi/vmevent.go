@@ -46,6 +46,7 @@ const VMEventData = 56
 
 // Reasons (VM_EVENT_REASON_*).
 const (
+	ReasonMemAccess          = 1
 	ReasonWriteCtrlReg       = 4
 	ReasonSoftwareBreakpoint = 6
 	ReasonSingleStep         = 7
@@ -61,6 +62,23 @@ const (
 	FlagSetRegisters     = 1 << 8
 	FlagSetEmulInsnData  = 1 << 9
 	FlagFastSingleStep   = 1 << 11 // its view is in U
+)
+
+// EventMemAccess is struct vm_event_mem_access.
+type EventMemAccess struct {
+	GFN    uint64
+	Offset uint64
+	GLA    uint64
+	Flags  uint32
+	_      uint32
+}
+
+// Flags of EventMemAccess (MEM_ACCESS_*).
+const (
+	MemAccessR        = 1 << 0
+	MemAccessW        = 1 << 1
+	MemAccessX        = 1 << 2
+	MemAccessGLAValid = 1 << 3
 )
 
 // EventCtrlReg is struct vm_event_write_ctrlreg.
