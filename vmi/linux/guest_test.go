@@ -48,7 +48,7 @@ const (
 	oTasks, oMM, oPID, oTGID, oLeader = 0x10, 0x20, 0x28, 0x2c, 0x30
 	oThreadNode, oSignal, oComm, oSE  = 0x38, 0x48, 0x50, 0x60
 	taskSize                          = 0x80
-	oThreadHead                       = 0x8
+	oThreadHead, oLive                = 0x8, 0x18
 	oPGD                              = 0x18
 )
 
@@ -156,6 +156,7 @@ func (g *testGuest) newTask(pid, tgid int, comm string, root vmi.PhysAddr, leade
 		signal := g.read(leader + oSignal)
 		g.put(t+oSignal, signal)
 		g.link(t+oThreadNode, signal+oThreadHead)
+		g.put(signal+oLive, int(uint32(g.read(signal+oLive)))+1)
 		return t
 	}
 	g.put(t+oLeader, t)
@@ -163,6 +164,7 @@ func (g *testGuest) newTask(pid, tgid int, comm string, root vmi.PhysAddr, leade
 	g.put(t+oSignal, signal)
 	g.put(signal+oThreadHead, signal+oThreadHead)
 	g.put(signal+oThreadHead+8, signal+oThreadHead)
+	g.put(signal+oLive, 1)
 	g.link(t+oThreadNode, signal+oThreadHead)
 	g.link(t+oTasks, g.init+oTasks)
 	if root != 0 {
@@ -379,10 +381,12 @@ func testTypes() []btf.Type {
 		{Name: "comm", Type: &btf.Array{Index: i32, Type: char, Nelems: 16}, Offset: at(oComm)},
 		{Name: "se", Type: entity, Offset: at(oSE)},
 	}}
+	atomic := &btf.Typedef{Name: "atomic_t", Type: &btf.Struct{Size: 4, Members: []btf.Member{{Name: "counter", Type: i32}}}}
 	return []btf.Type{
 		task,
-		&btf.Struct{Name: "signal_struct", Size: 0x18, Members: []btf.Member{
+		&btf.Struct{Name: "signal_struct", Size: 0x20, Members: []btf.Member{
 			{Name: "count", Type: i32}, {Name: "thread_head", Type: list, Offset: at(oThreadHead)},
+			{Name: "live", Type: atomic, Offset: at(oLive)},
 		}},
 		&btf.Struct{Name: "mm_struct", Size: 0x20, Members: []btf.Member{
 			{Type: &btf.Struct{Size: 0x18, Members: []btf.Member{

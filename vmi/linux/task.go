@@ -40,7 +40,7 @@ type taskFields struct {
 	init vmi.VirtAddr // init_task
 
 	pid, tgid, comm, mm, tasks, threadNode, signal, groupLeader Field
-	threadHead                                                  Field // signal_struct
+	threadHead, live                                            Field // signal_struct
 	pgd                                                         Field // mm_struct
 	next                                                        Field // list_head
 }
@@ -64,6 +64,7 @@ func (f *taskFields) resolve(k *Kernel) error {
 		{"task_struct.signal", &f.signal, 8},
 		{"task_struct.group_leader", &f.groupLeader, 8},
 		{"signal_struct.thread_head", &f.threadHead, 0},
+		{"signal_struct.live.counter", &f.live, 4},
 		{"mm_struct.pgd", &f.pgd, 8},
 		{"list_head.next", &f.next, 8},
 	} {
@@ -76,6 +77,10 @@ func (f *taskFields) resolve(k *Kernel) error {
 	}
 	return nil
 }
+
+// TaskAt returns the task whose task_struct is at addr, as kernel functions are
+// passed it. The error matches [ErrCorrupt] for an address that cannot be one.
+func (k *Kernel) TaskAt(addr vmi.VirtAddr) (Task, error) { return k.newTask(addr) }
 
 // newTask checks that a pointer can be one to a task.
 func (k *Kernel) newTask(addr vmi.VirtAddr) (Task, error) {
@@ -131,18 +136,38 @@ func (t Task) Root() (vmi.CR3, error) {
 	if mm == 0 {
 		return 0, ErrNoMM
 	}
-	pgd, err := t.k.task.pgd.Pointer(t.k.as, mm)
+	root, err := t.k.RootAt(mm)
+	if err != nil {
+		return 0, fmt.Errorf("task at %v: %w", t.Addr, err)
+	}
+	return root, nil
+}
+
+// RootAt returns the root, as [Task.Root] does, of the page tables of the
+// mm_struct at addr.
+func (k *Kernel) RootAt(addr vmi.VirtAddr) (vmi.CR3, error) {
+	pgd, err := k.task.pgd.Pointer(k.as, addr)
 	if err != nil {
 		return 0, err
 	}
-	pa, err := t.k.as.Translate(pgd)
+	pa, err := k.as.Translate(pgd)
 	if err != nil {
-		return 0, fmt.Errorf("page tables of the task at %v: %w", t.Addr, err)
+		return 0, fmt.Errorf("page tables: %w", err)
 	}
 	if pa.Offset() != 0 {
-		return 0, fmt.Errorf("%w: page tables of the task at %v", ErrCorrupt, t.Addr)
+		return 0, fmt.Errorf("%w: page tables at %v", ErrCorrupt, pa)
 	}
 	return vmi.CR3(pa), nil
+}
+
+// Alive returns how many threads of the task's process have not begun to exit.
+func (t Task) Alive() (int, error) {
+	signal, err := t.k.task.signal.Pointer(t.k.as, t.Addr)
+	if err != nil {
+		return 0, err
+	}
+	n, err := t.k.task.live.Uint(t.k.as, signal)
+	return int(int32(n)), err
 }
 
 // GroupLeader returns the main thread of the task's process.

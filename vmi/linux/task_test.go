@@ -77,6 +77,15 @@ func TestTasks(t *testing.T) {
 	if leader, err := task(78).GroupLeader(); err != nil || leader.Addr != g.proc2 {
 		t.Errorf("GroupLeader = %v, %v", leader.Addr, err)
 	}
+	if n, err := task(78).Alive(); err != nil || n != 2 {
+		t.Errorf("Alive = %d, %v, want 2", n, err)
+	}
+	if same, err := k.TaskAt(g.thread); err != nil || same != task(78) {
+		t.Errorf("TaskAt = %v, %v", same, err)
+	}
+	if _, err := k.TaskAt(0x400000); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("TaskAt of a user address: %v", err)
+	}
 	if _, err := task(2).Root(); !errors.Is(err, ErrNoMM) {
 		t.Errorf("Root of a kernel thread: %v", err)
 	}
