@@ -36,6 +36,8 @@ type Domain interface {
 type Engine struct {
 	frames vmi.FrameMapper
 	dom    Domain
+	views  *Views // nil if breakpoints are in the guest's own frames
+	view   xen.View
 
 	armed  atomic.Pointer[map[vmi.PhysAddr]*Breakpoint]
 	mapped atomic.Pointer[map[xen.GFN]*frame]
@@ -43,7 +45,7 @@ type Engine struct {
 	mu     sync.Mutex // serialises changes; Handle takes no lock
 	closed bool
 
-	hits, stale, foreign, overwritten atomic.Uint64
+	hits, stale, foreign, overwritten, refreshed atomic.Uint64
 }
 
 // Stats counts what an [Engine] saw.
@@ -56,6 +58,9 @@ type Stats struct {
 	Foreign uint64
 	// Overwritten is the number of breakpoints that the guest patched over.
 	Overwritten uint64
+	// Refreshed is the number of frames copied again because the guest changed
+	// its own, see [Engine.Refresh].
+	Refreshed uint64
 }
 
 // Breakpoint is one patched instruction.
@@ -65,11 +70,13 @@ type Breakpoint struct {
 	phys    vmi.PhysAddr
 	handler Handler
 	insn    [16]byte // the original instruction, padded with NOPs
+	skip    uint64   // its length if it does nothing, else 0
 	inPlace bool     // the int3 is; guarded by engine.mu
 }
 
-// New returns an engine without breakpoints. The guest's memory is patched
-// through frames.
+// New returns an engine without breakpoints, which will be in the guest's own
+// frames, patched through frames: each vCPU runs into them. [Views.NewEngine]
+// returns one whose breakpoints are in a view.
 func New(frames vmi.FrameMapper, dom Domain) *Engine {
 	e := &Engine{frames: frames, dom: dom}
 	e.armed.Store(&map[vmi.PhysAddr]*Breakpoint{})
@@ -103,7 +110,7 @@ func (e *Engine) insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Br
 		return nil, ErrExists
 	}
 	b := &Breakpoint{engine: e, addr: va, phys: phys, handler: h}
-	if err := e.original(space, va, &b.insn); err != nil {
+	if err := e.original(space, b); err != nil {
 		return nil, err
 	}
 	f, err := e.frame(phys.GFN())
@@ -139,12 +146,12 @@ func (e *Engine) paused(change func()) error {
 	return e.dom.Unpause()
 }
 
-// original fills insn with the instruction at va as it is without breakpoints.
-func (e *Engine) original(space vmi.AddressSpace, va vmi.VirtAddr, insn *[16]byte) error {
+// original reads b's instruction as it is without breakpoints.
+func (e *Engine) original(space vmi.AddressSpace, b *Breakpoint) error {
 	var code [maxInsn]byte
 	n := 0
 	for n < len(code) {
-		at := va + vmi.VirtAddr(n)
+		at := b.addr + vmi.VirtAddr(n)
 		part := code[n:min(len(code), n+xen.PageSize-int(at%xen.PageSize))]
 		phys, err := space.Translate(at)
 		if err == nil {
@@ -161,14 +168,17 @@ func (e *Engine) original(space vmi.AddressSpace, va vmi.VirtAddr, insn *[16]byt
 		}
 		n += len(part)
 	}
-	length, err := instruction(code[:n])
+	length, idle, err := instruction(code[:n])
 	if err != nil {
 		return err
 	}
-	for i := range insn {
-		insn[i] = 0x90
+	if idle {
+		b.skip = uint64(length)
 	}
-	copy(insn[:], code[:length])
+	for i := range b.insn {
+		b.insn[i] = 0x90
+	}
+	copy(b.insn[:], code[:length])
 	return nil
 }
 
@@ -176,7 +186,13 @@ func (e *Engine) frame(gfn xen.GFN) (*frame, error) {
 	if f := (*e.mapped.Load())[gfn]; f != nil {
 		return f, nil
 	}
-	f, err := mapFrame(e.frames, gfn)
+	var f *frame
+	var err error
+	if e.views != nil {
+		f, err = e.views.shadow(e.view, gfn)
+	} else {
+		f, err = mapFrame(e.frames, gfn, true)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -255,15 +271,20 @@ func (b *Breakpoint) Arm() error {
 // the guest's own, which it gives back.
 func (e *Engine) Handle(r *xen.Request) xen.Response {
 	phys := vmi.PhysAddr(r.Breakpoint.GFN)<<xen.PageShift | vmi.PhysAddr(r.Regs.RIP%xen.PageSize)
-	if b := (*e.armed.Load())[phys]; b != nil {
+	if b := (*e.armed.Load())[phys]; b != nil && e.sees(r) {
 		e.hits.Add(1)
 		resp := b.handler(r)
-		if resp.Action == xen.Continue {
+		switch {
+		case resp.Action != xen.Continue:
+		case b.skip != 0: // cheaper than having Xen emulate nothing
+			r.Regs.RIP += b.skip
+			resp.Action, resp.Regs = xen.SetRegisters, &r.Regs
+		default:
 			resp.Action, resp.Insn = xen.EmulateInsn, b.insn
 		}
 		return resp
 	}
-	if f := (*e.mapped.Load())[r.Breakpoint.GFN]; f != nil && f.bytes[phys.Offset()] != int3 {
+	if f := (*e.mapped.Load())[r.Breakpoint.GFN]; f != nil && f.seen(e.sees(r))[phys.Offset()] != int3 {
 		e.stale.Add(1)
 		return xen.Response{} // executes what is there now
 	}
@@ -274,11 +295,15 @@ func (e *Engine) Handle(r *xen.Request) xen.Response {
 	return xen.Response{}
 }
 
+// sees reports whether the vCPU of a request sees the engine's breakpoints.
+func (e *Engine) sees(r *xen.Request) bool { return e.views == nil || r.View == e.view }
+
 // Stats returns the counts so far.
 func (e *Engine) Stats() Stats {
 	return Stats{
 		Hits: e.hits.Load(), Stale: e.stale.Load(),
 		Foreign: e.foreign.Load(), Overwritten: e.overwritten.Load(),
+		Refreshed: e.refreshed.Load(),
 	}
 }
 
@@ -299,7 +324,7 @@ func (e *Engine) Close() error {
 		}
 	})}
 	for _, f := range *e.mapped.Swap(&map[xen.GFN]*frame{}) {
-		errs = append(errs, f.mapping.Close())
+		errs = append(errs, f.close())
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,8 @@
 package breakpoint
 
 import (
+	"errors"
+
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/xen"
 )
@@ -13,10 +15,12 @@ type frame struct {
 	// original holds, by offset, the first bytes of the instructions that have
 	// breakpoints.
 	original map[int]byte
+	// shadow is not nil if bytes are a view's copy of the guest's frame.
+	shadow *shadow
 }
 
-func mapFrame(frames vmi.FrameMapper, gfn xen.GFN) (*frame, error) {
-	m, err := frames.MapFrames([]xen.GFN{gfn}, true)
+func mapFrame(frames vmi.FrameMapper, gfn xen.GFN, writable bool) (*frame, error) {
+	m, err := frames.MapFrames([]xen.GFN{gfn}, writable)
 	if err != nil {
 		return nil, err
 	}
@@ -26,6 +30,23 @@ func mapFrame(frames vmi.FrameMapper, gfn xen.GFN) (*frame, error) {
 		return nil, err
 	}
 	return &frame{mapping: m, bytes: b, original: make(map[int]byte)}, nil
+}
+
+// close ends the mappings.
+func (f *frame) close() error {
+	err := f.mapping.Close()
+	if f.shadow != nil {
+		err = errors.Join(err, f.shadow.source.Close())
+	}
+	return err
+}
+
+// seen is what a vCPU executes of the frame, in the engine's view or outside.
+func (f *frame) seen(inside bool) []byte {
+	if f.shadow != nil && !inside {
+		return f.shadow.guest
+	}
+	return f.bytes
 }
 
 // arm patches the byte at off. It fails if the guest has changed the byte

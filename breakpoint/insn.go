@@ -31,24 +31,24 @@ var emulated = []x86asm.Op{
 }
 
 // instruction returns the length of the 64-bit instruction at the start of
-// code, or an error wrapping [ErrInstruction] if it is not one that can be
-// emulated.
-func instruction(code []byte) (int, error) {
+// code and whether it does nothing, or an error wrapping [ErrInstruction] if it
+// is not one that can be emulated.
+func instruction(code []byte) (length int, idle bool, err error) {
 	// The decoder knows ENDBR64 only as a repeat prefix.
 	if len(code) >= 4 && code[0] == 0xf3 && code[1] == 0x0f && code[2] == 0x1e && code[3] == 0xfa {
-		return 4, nil
+		return 4, true, nil
 	}
 	if len(code) > 0 && code[0] == int3 {
-		return 0, fmt.Errorf("%w: an int3 is there already, the guest's own or left by a monitor that died", ErrInstruction)
+		return 0, false, fmt.Errorf("%w: an int3 is there already, the guest's own or left by a monitor that died", ErrInstruction)
 	}
 	insn, err := x86asm.Decode(code, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: % x: %w", ErrInstruction, code, err)
+		return 0, false, fmt.Errorf("%w: % x: %w", ErrInstruction, code, err)
 	}
 	if insn.Op == 0 || !slices.Contains(emulated, insn.Op) || beyondGeneral(insn) {
-		return 0, fmt.Errorf("%w: % x is %v", ErrInstruction, code[:insn.Len], insn.Op)
+		return 0, false, fmt.Errorf("%w: % x is %v", ErrInstruction, code[:insn.Len], insn.Op)
 	}
-	return insn.Len, nil
+	return insn.Len, insn.Op == x86asm.NOP, nil
 }
 
 // beyondGeneral reports an operand that is no general-purpose register: the

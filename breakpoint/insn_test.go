@@ -30,9 +30,12 @@ func TestInstruction(t *testing.T) {
 		{"cut short", []byte{0x48}, 0},
 		{"nothing", nil, 0},
 	} {
-		got, err := instruction(tc.code)
+		got, idle, err := instruction(tc.code)
 		if got != tc.want || (err == nil) != (tc.want > 0) {
 			t.Errorf("%s: length %d, error %v; want length %d", tc.name, got, err, tc.want)
+		}
+		if idle != (tc.name == "endbr64" || tc.name == "ftrace nop") {
+			t.Errorf("%s does nothing: %v", tc.name, idle)
 		}
 		if err != nil && !errors.Is(err, ErrInstruction) {
 			t.Errorf("%s: error %v is no ErrInstruction", tc.name, err)
@@ -44,7 +47,7 @@ func FuzzInstruction(f *testing.F) {
 	f.Add([]byte{0xf3, 0x0f, 0x1e, 0xfa})
 	f.Add([]byte{0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, code []byte) {
-		if n, err := instruction(code); err == nil && (n < 1 || n > maxInsn || n > len(code)) {
+		if n, _, err := instruction(code); err == nil && (n < 1 || n > maxInsn || n > len(code)) {
 			t.Errorf("% x: length %d", code, n)
 		}
 	})
