@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"testing"
 
 	"github.com/govmi/govmi/cr3filter"
@@ -19,110 +19,178 @@ import (
 	"github.com/govmi/govmi/xen"
 )
 
-// Two processes hand a byte to each other n times, beside a third that is
-// busy. Each round trip on one vCPU is at least one switch to either process;
-// no switch is reported that concerns neither.
-func TestLabSwitchesAmongProcesses(t *testing.T) {
-	const n = 300
-	ctx := t.Context()
-	g := labtest.SharedGuest(t, guest.Spec{KASLR: true})
-	pair := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload cr3switch -n %d -wait /tmp/go", n))
-	pids := pair.WaitLine(ctx, regexp.MustCompile(`cr3switch ready pids=(\d+),(\d+)`))[1:]
-	busy := g.Start(ctx, "exec workload busy")
+// lab is a monitored guest of the lab.
+type lab struct {
+	*labtest.Guest
+	t    *testing.T
+	dom  *xen.Domain
+	mon  *xen.Monitor
+	kern *linux.Kernel
+	loop *vmi.Loop
+}
 
+// attach returns when the guest is monitored; the test's end detaches.
+func attach(t *testing.T, spec guest.Spec) *lab {
+	t.Helper()
+	l := &lab{Guest: labtest.SharedGuest(t, spec), t: t}
 	hyp, err := xen.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hyp.Close()
-	dom, err := hyp.LookupDomain(g.Name())
+	clean(t, hyp.Close)
+	if l.dom, err = hyp.LookupDomain(l.Name()); err != nil {
+		t.Fatal(err)
+	}
+	regs, err := l.dom.AllRegisters()
 	if err != nil {
 		t.Fatal(err)
 	}
-	regs, err := dom.AllRegisters()
-	if err != nil {
+	mem := vmi.NewMemory(vmi.MapperFunc(l.dom.MapFrames), nil)
+	clean(t, mem.Close)
+	if l.kern, err = linux.Open(mem, regs); err != nil {
 		t.Fatal(err)
 	}
-	mem := vmi.NewMemory(vmi.MapperFunc(dom.MapFrames), nil)
-	defer mem.Close()
-	kernel, err := linux.Open(mem, regs)
-	if err != nil {
+	if l.mon, err = l.dom.OpenMonitor(nil); err != nil {
 		t.Fatal(err)
 	}
-	ignore := cr3filter.IgnorePCID
-	if kernel.KPTI() {
-		ignore = cr3filter.IgnoreKPTI
-	}
+	clean(t, l.mon.Close)
+	l.loop = vmi.NewLoop(l.mon)
+	return l
+}
 
-	mon, err := dom.OpenMonitor(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mon.Close()
-	roots := map[vmi.PhysAddr]int{}
-	var entered [2]int
-	strangers := 0
-	filter := cr3filter.New(mon, ignore, func(s cr3filter.Switch) {
-		to, isTo := roots[s.To]
-		if _, isFrom := roots[s.From]; !isFrom && !isTo {
-			strangers++
-		}
-		if isTo {
-			entered[to]++
+func clean(t *testing.T, f func() error) {
+	t.Cleanup(func() {
+		if err := f(); err != nil {
+			t.Error(err)
 		}
 	})
-	for i, pid := range pids {
-		id, err := strconv.ParseInt(pid, 10, 32)
-		if err != nil {
-			t.Fatal(err)
-		}
-		task, err := kernel.TaskByPID(int32(id))
-		if err != nil {
-			t.Fatal(err)
-		}
-		root, err := task.Root()
-		if err != nil {
-			t.Fatal(err)
-		}
-		roots[root.Root()] = i
-		filter.Watch(root)
-	}
-	loop := vmi.NewLoop(mon)
-	var all atomic.Int64
-	err = loop.OnCtrlReg(xen.CR3, func(r *xen.Request) xen.Response {
-		all.Add(1)
-		return filter.Handle(r)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := filter.Start(); err != nil {
-		t.Fatal(err)
-	}
-	serve, stop := context.WithCancel(ctx)
-	defer stop()
+}
+
+// serve serves events until the function that it returns is called.
+func (l *lab) serve() (stop func()) {
+	ctx, cancel := context.WithCancel(l.t.Context())
 	done := make(chan error, 1)
-	go func() { done <- loop.Run(serve) }()
+	go func() { done <- l.loop.Run(ctx) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			l.t.Errorf("loop: %v", err)
+		}
+	})
+}
 
-	g.MustExec(ctx, "touch /tmp/go")
-	if out, status := pair.Wait(ctx); status != 0 {
-		t.Errorf("the pair ended with status %d: %s", status, out)
+// ready waits for a line that names process ids, and returns them.
+func ready(t *testing.T, c *labtest.Command, pattern string) (pids []int32) {
+	t.Helper()
+	for _, m := range c.WaitLine(t.Context(), regexp.MustCompile(pattern))[1:] {
+		pid, err := strconv.ParseInt(m, 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, int32(pid))
 	}
-	g.MustExec(ctx, fmt.Sprintf("kill -TERM %d", busy.PID()))
-	busy.Wait(ctx)
-	stop()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("loop: %v", err)
+	return pids
+}
+
+func (l *lab) root(pid int32) vmi.CR3 {
+	l.t.Helper()
+	task, err := l.kern.TaskByPID(pid)
+	if err != nil {
+		l.t.Fatal(err)
 	}
-	if err := filter.Stop(); err != nil {
-		t.Error(err)
+	root, err := task.Root()
+	if err != nil {
+		l.t.Fatal(err)
 	}
-	stats := filter.Stats()
-	if entered[0] < n || entered[1] < n || strangers != 0 {
-		t.Errorf("%d and %d switches to the two processes, want at least %d each; %d switches concern neither", entered[0], entered[1], n, strangers)
+	return root
+}
+
+// finish ends a process that runs until it is told.
+func (l *lab) finish(c *labtest.Command) string {
+	l.t.Helper()
+	l.MustExec(l.t.Context(), fmt.Sprintf("kill -TERM %d", c.PID()))
+	out, status := c.Wait(l.t.Context())
+	if status != 0 {
+		l.t.Errorf("a process of the guest ended with status %d: %s", status, out)
 	}
-	if stats.Seen != uint64(all.Load()) || stats.Forwarded < 2*n {
-		t.Errorf("%+v; the loop saw %d writes", stats, all.Load())
+	return out
+}
+
+// here lists the mechanisms that this Xen has. On a patched one the filter must
+// be among them.
+func here(t *testing.T) []cr3filter.Mechanism {
+	if labtest.PatchedXen(t) {
+		return []cr3filter.Mechanism{cr3filter.FilteredByXen, cr3filter.FilteredHere}
 	}
-	t.Logf("KPTI %v: %d and %d switches to the two processes, %+v", kernel.KPTI(), entered[0], entered[1], stats)
+	return []cr3filter.Mechanism{cr3filter.FilteredHere}
+}
+
+// Two processes hand a byte to each other n times, beside a third that is
+// busy. Each round trip on one vCPU is at least one switch to either process;
+// no switch is reported that concerns neither.
+func TestLabFilterSwitches(t *testing.T) {
+	const n = 300
+	for _, m := range here(t) {
+		t.Run(m.String(), func(t *testing.T) {
+			ctx := t.Context()
+			l := attach(t, guest.Spec{KASLR: true})
+			pair := l.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload cr3switch -n %d -wait /tmp/go", n))
+			pids := ready(t, pair, `cr3switch ready pids=(\d+),(\d+)`)
+			busy := l.Start(ctx, "exec workload busy")
+
+			c := cr3filter.Linux(l.kern.KPTI())
+			c.Mechanisms = []cr3filter.Mechanism{m}
+			roots := map[vmi.PhysAddr]int{}
+			var entered [2]int
+			strangers := 0
+			filter, err := cr3filter.Open(l.mon, c, func(s cr3filter.Switch) xen.Response {
+				to, isTo := roots[s.To]
+				if _, isFrom := roots[s.From]; !isFrom && !isTo {
+					strangers++
+				}
+				if isTo {
+					entered[to]++
+				}
+				return xen.Response{}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			clean(t, filter.Close)
+			if err := l.loop.OnCtrlReg(xen.CR3, filter.Handle); err != nil {
+				t.Fatal(err)
+			}
+			for i, pid := range pids {
+				root := l.root(pid)
+				roots[root.Root()] = i
+			}
+			stop := l.serve()
+			defer stop()
+			for _, pid := range pids {
+				if err := filter.Watch(l.root(pid)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l.MustExec(ctx, "touch /tmp/go")
+			if out, status := pair.Wait(ctx); status != 0 {
+				t.Errorf("the pair ended with status %d: %s", status, out)
+			}
+			l.finish(busy)
+			stop()
+			stats, err := filter.Stats()
+			if err != nil {
+				t.Error(err)
+			}
+			if entered[0] < n || entered[1] < n || strangers != 0 {
+				t.Errorf("%d and %d switches to the two processes, want at least %d each; %d switches concern neither", entered[0], entered[1], n, strangers)
+			}
+			if stats.Switches < 2*n || stats.Events < stats.Switches {
+				t.Errorf("%+v", stats)
+			}
+			if m == cr3filter.FilteredByXen && (stats.Events != stats.Switches || stats.Dropped == 0) {
+				t.Errorf("%+v: Xen is to send the watched ones' switches, all of them and nothing else", stats)
+			}
+			t.Logf("KPTI %v, target list %v: %d and %d switches to the two processes, %+v", l.kern.KPTI(), filter.TargetList(), entered[0], entered[1], stats)
+		})
+	}
 }
