@@ -15,8 +15,6 @@ import (
 
 // machine is what the tracer asks about the guest while it waits.
 type machine interface {
-	// current returns the thread that the vCPU with these registers runs.
-	current(r *xen.Registers) (task, error)
 	comm(t task) (linux.Comm, error)
 	// callRegs reads the registers that the kernel has saved at addr.
 	callRegs(addr uint64) (callRegs, error)
@@ -47,8 +45,6 @@ type linuxGuest struct {
 	space  vmi.AddressSpace
 	fields [9]linux.Field // of pt_regs, in callRegs' order
 	size   int
-	signal linux.Field // task_struct.signal
-	live   linux.Field // signal_struct.live: threads that have not exited
 
 	mem  userMemory
 	regs []byte
@@ -68,19 +64,12 @@ func (g *linuxGuest) resolve() (err error) {
 		g.size = max(g.size, int(g.fields[i].Offset)+8)
 	}
 	g.regs = make([]byte, g.size)
-	if g.signal, err = g.k.Field("task_struct.signal"); err != nil {
-		return err
-	}
-	g.live, err = g.k.Field("signal_struct.live.counter")
-	return err
+	return nil
 }
 
-func (g *linuxGuest) current(r *xen.Registers) (task, error) {
-	h, err := g.k.CurrentTask(r)
-	if err != nil {
-		return task{}, err
-	}
-	t := task{handle: h}
+// identify reads the ids of a thread.
+func identify(h linux.Task) (t task, err error) {
+	t.handle = h
 	if t.pid, err = h.TGID(); err != nil {
 		return t, err
 	}
@@ -103,11 +92,7 @@ func (g *linuxGuest) callRegs(addr uint64) (c callRegs, err error) {
 }
 
 func (g *linuxGuest) last(t task) bool {
-	sig, err := g.signal.Pointer(g.space, t.handle.Addr)
-	if err != nil {
-		return false
-	}
-	n, err := g.live.Uint(g.space, sig)
+	n, err := t.handle.Alive()
 	return err == nil && n <= 1
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/govmi/govmi/cr3filter"
 )
 
 // options are what the command line says.
@@ -18,9 +20,13 @@ type options struct {
 	file    string
 	json    bool
 	column  int
+
+	follow     bool
+	mechanisms []cr3filter.Mechanism // nil: the best that there is
+	noViews    bool
 }
 
-const usage = `usage: syscalltrace -domain NAME|ID [-pid N | -comm NAME] [-e CALL,...] [-c] [-o FILE] [-json]
+const usage = `usage: syscalltrace -domain NAME|ID [-pid N | -comm NAME] [-f] [-e CALL,...] [-c] [-o FILE] [-json]
 
 Prints the system calls of a Xen guest's processes in strace's form. Without
 -pid and -comm it traces every process of the guest. Runs as root in dom0.
@@ -37,10 +43,13 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		fmt.Fprint(stderr, usage)
 		f.PrintDefaults()
 	}
-	var calls string
+	var calls, by string
 	f.StringVar(&o.domain, "domain", "", "the guest, by `name or id`")
 	f.IntVar(&o.pid, "pid", 0, "trace the threads of the process with this `id` in the guest, until it ends")
 	f.StringVar(&o.comm, "comm", "", "trace the processes with this command `name`, also those that start later")
+	f.BoolVar(&o.follow, "f", false, "with -pid, trace the processes that it forks as well")
+	f.StringVar(&by, "filter", "", "tell the processes apart in `xen`, here (by all CR3 writes), or by each hit (xen, here, hit); default is the best that there is")
+	f.BoolVar(&o.noViews, "noviews", false, "patch the guest's own memory even if it may have altp2m views")
 	f.StringVar(&calls, "e", "", "trace only these system `calls`, separated by commas")
 	f.BoolVar(&o.summary, "c", false, "print a table of counts and times at the end, and no calls")
 	f.StringVar(&o.file, "o", "", "write to `file` instead of standard output")
@@ -69,10 +78,17 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return refuse("-pid %d is no process id", o.pid)
 	case set["comm"] && o.comm == "":
 		return refuse("-comm is empty")
+	case o.follow && !set["pid"]:
+		return refuse("-f goes with -pid")
+	case set["filter"] && filters[by] == 0:
+		return refuse("-filter %q is none of xen, here, hit", by)
 	case o.json && o.summary:
 		return refuse("-json and -c exclude each other")
 	case o.column < 0 || o.column > 1000:
 		return refuse("-a %d is no column", o.column)
+	}
+	if set["filter"] {
+		o.mechanisms = []cr3filter.Mechanism{filters[by]}
 	}
 	if set["e"] {
 		for name := range strings.SplitSeq(strings.TrimPrefix(calls, "trace="), ",") {
@@ -83,6 +99,10 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		}
 	}
 	return o, nil
+}
+
+var filters = map[string]cr3filter.Mechanism{
+	"xen": cr3filter.FilteredByXen, "here": cr3filter.FilteredHere, "hit": cr3filter.EveryHit,
 }
 
 // maxPID is the kernel's PID_MAX_LIMIT.

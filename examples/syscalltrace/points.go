@@ -8,7 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/govmi/govmi/breakpoint"
+	"github.com/govmi/govmi/cr3filter"
+	"github.com/govmi/govmi/examples/internal/session"
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/vmi/linux"
 	"github.com/govmi/govmi/vmi/linux/strace"
@@ -60,7 +61,7 @@ func prepare(g *linuxGuest, o options, p *strace.Printer) (*tracer, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.what = fmt.Sprintf("process %d (%s)", o.pid, printable(comm.String()))
+		t.what = fmt.Sprintf("process %d (%s)", o.pid, session.Printable(comm.String()))
 		threads = g.k.ThreadsOf(leader)
 	case o.comm != "":
 		t.what = fmt.Sprintf("processes named %s", o.comm)
@@ -157,12 +158,17 @@ func runsUserCode(k *linux.Kernel, t linux.Task) error {
 
 // insert places the tracer's breakpoints and returns how many they are. Events
 // must be served already.
-func (t *tracer) insert(e *breakpoint.Engine, g *linuxGuest, vcpus int) (n int, err error) {
-	put := func(va vmi.VirtAddr, f func(r *xen.Request)) (*breakpoint.Breakpoint, error) {
-		b, err := e.Insert(g.space, va, func(r *xen.Request) xen.Response {
+func (t *tracer) insert(s *cr3filter.Scope, g *linuxGuest, vcpus int) (n int, err error) {
+	put := func(va vmi.VirtAddr, f func(r *xen.Request, k task)) (*cr3filter.Point, error) {
+		b, err := s.Insert(va, func(r *xen.Request, h linux.Task) xen.Response {
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			f(r)
+			k, err := identify(h)
+			if err != nil {
+				t.lose(err)
+				return xen.Response{}
+			}
+			f(r, k)
 			return xen.Response{}
 		})
 		if err == nil {
@@ -176,14 +182,14 @@ func (t *tracer) insert(e *breakpoint.Engine, g *linuxGuest, vcpus int) (n int, 
 	if err != nil {
 		return n, err
 	}
-	if _, err = put(death, func(r *xen.Request) { t.exited(r, uint32(r.Regs.RDI)) }); err != nil {
+	if _, err = put(death, func(r *xen.Request, k task) { t.exited(k, uint32(r.Regs.RDI)) }); err != nil {
 		return n, fmt.Errorf("%s: %w", deathFunc, err)
 	}
 	exit, where, err := exitPoint(g)
 	if err != nil {
 		return n, err
 	}
-	b, err := put(exit, func(r *xen.Request) { t.leave(r, where(&r.Regs)) })
+	b, err := put(exit, func(r *xen.Request, k task) { t.leave(r, k, where(&r.Regs)) })
 	if err != nil {
 		return n, fmt.Errorf("exit of system calls: %w", err)
 	}
@@ -199,22 +205,26 @@ func (t *tracer) insert(e *breakpoint.Engine, g *linuxGuest, vcpus int) (n int, 
 		return n, err
 	}
 	param := regsParam(g.k.Types(), entryFunc)
-	if _, err = put(entry, func(r *xen.Request) { t.enter(r, savedRegs(&r.Regs, param)) }); err != nil {
+	if _, err = put(entry, func(r *xen.Request, k task) { t.enter(r, k, savedRegs(&r.Regs, param)) }); err != nil {
 		return n, fmt.Errorf("%s: %w", entryFunc, err)
 	}
 	return n, nil
 }
 
 // insertCalls places breakpoints on the functions of the chosen calls only.
-func (t *tracer) insertCalls(g *linuxGuest, put func(vmi.VirtAddr, func(*xen.Request)) (*breakpoint.Breakpoint, error)) error {
+func (t *tracer) insertCalls(g *linuxGuest, put func(vmi.VirtAddr, func(*xen.Request, task)) (*cr3filter.Point, error)) error {
 	table, err := g.k.Syscalls()
 	if err != nil {
 		return err
 	}
+	seen := map[vmi.VirtAddr]bool{} // two calls can share a function
 	for _, nr := range slices.Sorted(maps.Keys(t.calls)) {
 		c, _ := table.Number(int(nr))
-		_, err := put(c.Entry, func(r *xen.Request) { t.enter(r, r.Regs.RDI) })
-		if err != nil && !errors.Is(err, breakpoint.ErrExists) { // two calls can share a function
+		if seen[c.Entry] {
+			continue
+		}
+		seen[c.Entry] = true
+		if _, err := put(c.Entry, func(r *xen.Request, k task) { t.enter(r, k, r.Regs.RDI) }); err != nil {
 			return fmt.Errorf("%s: %w", c.EntrySymbol, err)
 		}
 	}

@@ -8,9 +8,10 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"strings"
 	"time"
 
+	"github.com/govmi/govmi/cr3filter"
+	"github.com/govmi/govmi/examples/internal/session"
 	"github.com/govmi/govmi/vmi/linux/strace"
 	"github.com/govmi/govmi/xen"
 )
@@ -37,14 +38,11 @@ func runOn(ctx context.Context, x *xen.Options, args []string, stdout, stderr io
 		return 2
 	}
 	if err := trace(ctx, x, o, stdout, stderr); err != nil {
-		fmt.Fprintf(stderr, "syscalltrace: %s\n", oneLine(err))
+		fmt.Fprintf(stderr, "syscalltrace: %s\n", session.OneLine(err))
 		return 1
 	}
 	return 0
 }
-
-// oneLine is err's text, which may be that of several errors, in one line.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Writer) (err error) {
 	out := stdout
@@ -56,7 +54,7 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 		defer func() { err = errors.Join(err, f.Close()) }()
 		out = f
 	}
-	s, err := attach(x, o.domain)
+	s, err := session.Attach(x, o.domain)
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err != nil {
 		return err
@@ -66,31 +64,42 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 	w := newWriter(ctx, out)
 	defer w.close()
 	p := strace.NewPrinter(w, &strace.PrinterOptions{JSON: o.json, Quiet: o.summary, Column: o.column})
-	g := newGuest(s.kernel)
+	g := newGuest(s.Kernel)
 	t, err := prepare(g, o, p)
 	if err != nil {
 		return err
 	}
 
+	if o.follow {
+		t.pid = 0 // the scope knows
+	}
+	scope, err := s.Scope(cr3filter.Process{PID: int32(o.pid), Comm: o.comm}, &cr3filter.ScopeOptions{
+		Follow: o.follow, Mechanisms: o.mechanisms, NoViews: o.noViews,
+	})
+	if err != nil {
+		return err
+	}
 	t.ended = cancel
 	served := make(chan error, 1)
-	go func() { served <- guarded(func() error { return s.loop.Run(ctx) }) }()
+	go func() { served <- guarded(func() error { return s.Loop.Run(ctx) }) }()
 	stopServing := func() error { cancel(); return <-served }
 
-	n := 0
-	err = s.paused(func() (err error) {
-		n, err = t.insert(s.engine, g, s.vcpus)
-		return err
-	})
+	n, err := t.insert(scope, g, s.VCPUs)
+	if err == nil {
+		err = scope.Start()
+	}
 	if err != nil {
 		return errors.Join(err, unlessCanceled(stopServing()))
 	}
-	fmt.Fprintf(stderr, "syscalltrace: tracing %s of domain %s (%d), Linux %s; %d breakpoints, no altp2m in use: patched byte, emulated\n",
-		t.what, s.name, s.dom.ID(), s.kernel.Release(), n)
+	fmt.Fprintf(stderr, "syscalltrace: tracing %s of domain %s (%d), Linux %s; %d breakpoints; %s\n",
+		t.what, s.Name, s.Dom.ID(), s.Kernel.Release(), n, how(scope))
 
 	gone := func() bool { return false }
-	if o.pid != 0 {
-		gone = func() bool { return processGone(s.kernel, int32(o.pid)) }
+	switch {
+	case o.follow:
+		gone = func() bool { return len(scope.Processes()) == 0 }
+	case o.pid != 0:
+		gone = func() bool { return processGone(s.Kernel, int32(o.pid)) }
 	}
 	err = write(p, served, cancel, gone)
 	// The guest comes first: what follows may wait for whoever reads it.
@@ -102,13 +111,27 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 	if o.summary {
 		err = errors.Join(err, p.Summary(w))
 	}
+	stats, serr := scope.Stats()
+	err = errors.Join(err, serr)
 	c := p.Counts()
 	why := ""
 	if t.lost > 0 {
-		why = fmt.Sprintf(" (the last because of: %s)", oneLine(t.why))
+		why = fmt.Sprintf(" (the last because of: %s)", session.OneLine(t.why))
 	}
-	fmt.Fprintf(stderr, "syscalltrace: %d events, %d calls, %d lines, %d lost%s\n", s.engine.Stats().Hits, c.Calls, c.Lines, t.lost, why)
+	fmt.Fprintf(stderr, "syscalltrace: %d events, %d calls, %d lines, %d lost%s\n",
+		stats.Breakpoints.Hits+stats.CR3.Events, c.Calls, c.Lines, t.lost+int(stats.Unknown), why)
+	fmt.Fprintf(stderr, "syscalltrace: breakpoints: %d hits of interest, %d of other processes, %d to follow the process; CR3 writes: %d events, %d dropped by Xen\n",
+		stats.Hits, stats.Foreign, stats.Hooks, stats.CR3.Events, stats.CR3.Dropped)
 	return err
+}
+
+// how says in words what keeps the other processes out.
+func how(s *cr3filter.Scope) string {
+	list := ""
+	if s.TargetList() {
+		list = ", CR3-target list"
+	}
+	return fmt.Sprintf("%v%s; %s", s.Mechanism(), list, s.Placement())
 }
 
 // write writes out what the printer has until serving events ends, and

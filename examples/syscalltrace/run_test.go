@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/govmi/govmi/examples/internal/session"
 )
 
 func TestUsage(t *testing.T) {
@@ -28,6 +30,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"-domain", "g", "-e", "read,,write"}, "empty name"},
 		{[]string{"-domain", "g", "-json", "-c"}, "exclude each other"},
 		{[]string{"-domain", "g", "-a", "-1"}, "-a -1"},
+		{[]string{"-domain", "g", "-f"}, "-f goes with -pid"},
+		{[]string{"-domain", "g", "-filter", "me"}, "none of xen, here, hit"},
 		{[]string{"-frobnicate"}, "not defined"},
 	} {
 		var out, msg bytes.Buffer
@@ -81,7 +85,7 @@ func TestOutputFile(t *testing.T) {
 
 func TestGuarded(t *testing.T) {
 	err := guarded(func() error { panic("boo") })
-	if err == nil || !strings.Contains(err.Error(), "boo") || strings.Contains(oneLine(err), "\n") {
+	if err == nil || !strings.Contains(err.Error(), "boo") || strings.Contains(session.OneLine(err), "\n") {
 		t.Errorf("%v", err)
 	}
 	if err := guarded(func() error { return context.Canceled }); !errors.Is(err, context.Canceled) || unlessCanceled(err) != nil {

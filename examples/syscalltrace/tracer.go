@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/govmi/govmi/examples/internal/session"
 	"github.com/govmi/govmi/vmi/linux"
 	"github.com/govmi/govmi/vmi/linux/strace"
 	"github.com/govmi/govmi/xen"
@@ -92,18 +93,13 @@ func (t *tracer) thread(k task) *thread {
 	}
 	th.name.PID, th.name.TID = int(k.pid), int(k.tid)
 	if c, err := t.m.comm(k); err == nil && (c != th.comm || th.name.Comm == "") {
-		th.comm, th.name.Comm = c, printable(c.String())
+		th.comm, th.name.Comm = c, session.Printable(c.String())
 	}
 	return th
 }
 
 // enter handles the entry of a call whose registers are saved at addr.
-func (t *tracer) enter(r *xen.Request, addr uint64) {
-	k, err := t.m.current(&r.Regs)
-	if err != nil {
-		t.lose(err)
-		return
-	}
+func (t *tracer) enter(r *xen.Request, k task, addr uint64) {
 	if !t.wanted(k) {
 		return
 	}
@@ -131,12 +127,7 @@ func (t *tracer) enter(r *xen.Request, addr uint64) {
 }
 
 // leave handles the common exit of all calls.
-func (t *tracer) leave(r *xen.Request, addr uint64) {
-	k, err := t.m.current(&r.Regs)
-	if err != nil {
-		t.lose(err)
-		return
-	}
+func (t *tracer) leave(r *xen.Request, k task, addr uint64) {
 	th := t.threads[k.tid]
 	if th == nil || !th.open {
 		t.leaveUnseen(r, addr, k)
@@ -222,12 +213,7 @@ func isExec(nr uint64) bool { return nr == 59 || nr == 322 }
 func isFork(nr uint64) bool { return nr >= 56 && nr <= 58 || nr == 435 }
 
 // exited handles the end of a thread, with the status that a parent will see.
-func (t *tracer) exited(r *xen.Request, status uint32) {
-	k, err := t.m.current(&r.Regs)
-	if err != nil {
-		t.lose(err)
-		return
-	}
+func (t *tracer) exited(k task, status uint32) {
 	if t.pid != 0 && k.pid != t.pid {
 		return
 	}
@@ -273,15 +259,4 @@ func (t *tracer) arm() {
 	if err := t.exit.Arm(); err != nil {
 		t.lose(err)
 	}
-}
-
-// printable replaces what could confuse a terminal: a process chooses its name.
-func printable(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c < ' ' || c > '~' {
-			b[i] = '?'
-		}
-	}
-	return string(b)
 }
