@@ -71,23 +71,6 @@ func (Kernel) XenStore() (io.ReadWriteCloser, error) {
 	return nil, fmt.Errorf("connect to xenstored: %w", errors.Join(errs...))
 }
 
-// Lock locks a file in /run, which only root can do. The file stays, because
-// its removal would let two processes lock two files of one name.
-func (Kernel) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile("/run/govmi-"+name+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == unix.EWOULDBLOCK {
-		err = ErrLocked
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
 // kernelFile is an open device. Its descriptor is -1 once it is closed, so
 // that use after Close is EBADF and never another file's.
 type kernelFile struct{ fd atomic.Int64 }

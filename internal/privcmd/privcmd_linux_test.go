@@ -89,3 +89,46 @@ func TestMapFramesNothing(t *testing.T) {
 		t.Errorf("no domain: %v", err)
 	}
 }
+
+// The list of watched values may need more room than it is given, and any room
+// is hypercall memory.
+func TestCR3FilterList(t *testing.T) {
+	x := xenfake.New(t, &xenfake.Config{CR3Filter: true})
+	x.AddDomain(&xenfake.DomainConfig{ID: 1})
+	c := connect(t, x)
+	if _, err := c.NegotiateDomctl(4, 17); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CR3FilterSet(1, abi.CR3Set{Mode: abi.CR3FilterMatch}); !errors.Is(err, syscall.ENXIO) {
+		t.Errorf("a filter without a ring: %v", err)
+	}
+	mem, errs, err := c.MapFrames(1, []uint64{0xfeff0}, true)
+	if err != nil || errs[0] != 0 {
+		t.Fatal(err, errs)
+	}
+	clear(mem)
+	if err := c.Unmap(mem); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.VMEvent(1, abi.VMEventEnable); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.CR3FilterSet(1, abi.CR3Set{Mode: abi.CR3FilterMatch}), c.CR3FilterAdd(1, 5), c.CR3FilterAdd(1, 7)); err != nil {
+		t.Fatal(err)
+	}
+	for room, want := range map[int]error{0: syscall.ENOBUFS, 1: syscall.ENOBUFS, 2: nil, 2000: nil} {
+		values, err := c.CR3FilterList(1, room)
+		if !errors.Is(err, want) || want == nil && (len(values) != 2 || values[0] != 5 || values[1] != 7) {
+			t.Errorf("room for %d: %v, %v", room, values, err)
+		}
+	}
+	if err := c.CR3FilterClear(1); err != nil {
+		t.Error(err)
+	}
+	if values, err := c.CR3FilterList(1, 0); len(values) != 0 || err != nil {
+		t.Errorf("an empty filter: %v, %v", values, err)
+	}
+	if _, err := c.VMEvent(1, abi.VMEventDisable); err != nil {
+		t.Error(err)
+	}
+}
