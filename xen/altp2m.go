@@ -104,7 +104,8 @@ func (d *Domain) CreateView() (View, error) {
 
 const poolFull = "the domain's pool for page tables is full: raise shadow_memory in its configuration"
 
-// DestroyView removes a view. The error matches [ErrBusy] if a vCPU is in it.
+// DestroyView removes a view. The error matches [ErrBusy] if a vCPU is in it,
+// and, as Xen has it, if there is no such view.
 func (d *Domain) DestroyView(v View) error {
 	const op = "altp2m destroy_p2m"
 	if v == 0 {
@@ -112,11 +113,8 @@ func (d *Domain) DestroyView(v View) error {
 	}
 	err := d.hyp.conn.DestroyView(uint16(d.id), uint16(v))
 	advice := ""
-	switch {
-	case errors.Is(err, syscall.EBUSY):
-		advice = "a vCPU is in the view: SwitchView(0) first"
-	case errors.Is(err, syscall.EINVAL):
-		advice = noView(v)
+	if errors.Is(err, syscall.EBUSY) {
+		advice = "a vCPU is in the view, SwitchView(0) first; or " + noView(v)
 	}
 	return d.failView(op, err, advice)
 }
@@ -167,8 +165,8 @@ func (d *Domain) changeGFN(v View, from GFN, to uint64) error {
 
 // SetViewAccess says what the view v lets the guest do with the page at gfn;
 // what it does not is an event for the monitor. Large mappings of the view are
-// split for it. View 0 is refused, as are [AccessW] and [AccessWX]. The error
-// matches [ErrNotFound] if there is no page.
+// split for it. Where there is no page, it does nothing. View 0 is refused, as
+// are [AccessW] and [AccessWX].
 func (d *Domain) SetViewAccess(v View, gfn GFN, a Access) error {
 	const op = "altp2m set_mem_access"
 	if v == 0 {
@@ -179,16 +177,14 @@ func (d *Domain) SetViewAccess(v View, gfn GFN, a Access) error {
 		return err
 	}
 	err = d.hyp.conn.SetViewAccess(uint16(d.id), uint16(v), uint64(gfn), access)
+	advice := ""
 	switch {
-	case errors.Is(err, syscall.ESRCH) && d.gone() == nil:
-		return &Error{Op: op, Domain: d.id, Errno: syscall.ESRCH, kind: ErrNotFound, cause: err,
-			Advice: fmt.Sprintf("no page at %v", gfn)}
 	case errors.Is(err, syscall.EINVAL):
-		return d.failView(op, err, noView(v))
+		advice = noView(v)
 	case errors.Is(err, syscall.ENOMEM):
-		return d.failView(op, err, poolFull)
+		advice = poolFull
 	}
-	return d.failView(op, err, "")
+	return d.failView(op, err, advice)
 }
 
 // access returns this release's number for a kind of access.
