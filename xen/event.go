@@ -124,8 +124,8 @@ const (
 	ToggleStep
 	// FastStep executes one instruction, in the altp2m view that the vCPU is in
 	// after the answer; then Xen itself switches to Response.StepView and the
-	// vCPU runs on, without another request. It does not go with EmulateInsn,
-	// nor with a vCPU that steps already.
+	// vCPU runs on, without another request. It does not go with EmulateInsn. A
+	// vCPU that steps already does so no more.
 	FastStep
 )
 
