@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 		fmt.Println(err)
 		os.Stdout.Sync()
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case "die serving":
+		dieServing()
 	default:
 		os.Exit(m.Run())
 	}
