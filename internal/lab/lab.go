@@ -37,6 +37,8 @@ type Boot struct {
 	KernelSuite string
 	// GuestSuites are the suites whose kernels are at hand for guests, by the suite's name; empty is bookworm alone.
 	GuestSuites []string
+	// GuestImages are the guests' images, by the names of package guest, that are at hand beside the standard one.
+	GuestImages []string
 	// Programs are packages of this module, as patterns of the go command, whose programs are in dom0's PATH; nil is those of the examples.
 	Programs []string
 	// JobMiB and ResultMiB bound what a job takes in and brings back; 0 is 1024. The images are sparse.
@@ -169,6 +171,14 @@ func (b *Boot) kitConfig(ctx context.Context, cacheDir string, bins map[string]s
 		Initrd:   kit.InitrdConfig{Tree: tools.Dirs(), Workload: bins["workload"]},
 		Tools:    tools.Dirs(),
 		Programs: map[string]string{},
+		Images:   map[string]kit.InitrdConfig{},
+	}
+	for _, name := range b.GuestImages {
+		image, err := guestImage(ctx, cacheDir, name, cfg.Initrd)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Images[name] = *image
 	}
 	for name, file := range bins {
 		if name != "agent" && name != "workload" {

@@ -24,7 +24,7 @@ func (s Spec) XLConfig(kernel string) (string, error) {
 	}
 	line("kernel = %q", kernel)
 	if !s.KASLR { // otherwise both are inside the kernel's image
-		line("ramdisk = %q", path.Join(KitDir, Initrd))
+		line("ramdisk = %q", path.Join(KitDir, InitrdFile(s.Image)))
 		line("extra = %q", s.kernelArgs())
 	}
 	line("memory = %d", s.MemoryMiB)

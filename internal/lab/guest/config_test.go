@@ -58,6 +58,7 @@ on_reboot = "preserve"
 on_crash = "preserve"
 on_watchdog = "preserve"
 `},
+		{"image", Spec{Name: "g", Image: "compiler"}, "name = \"g\"\ntype = \"pvh\"\n" + strings.Replace(rest, "guest/initrd", "guest/image/compiler", 1)},
 		{"paravirtual", Spec{Name: "g", PV: true}, "name = \"g\"\ntype = \"pv\"\n" + rest},
 	}
 	for _, tt := range tests {
@@ -78,6 +79,8 @@ func TestValidate(t *testing.T) {
 		"no name":        {},
 		"name":           {Name: "a b"},
 		"kernel":         {Name: "g", Kernel: "../x"},
+		"image":          {Name: "g", Image: "../x"},
+		"image, KASLR":   {Name: "g", Image: "compiler", KASLR: true},
 		"memory":         {Name: "g", MemoryMiB: 1},
 		"negative vCPUs": {Name: "g", VCPUs: -1},
 		"quote":          {Name: "g", Cmdline: `a" b`},

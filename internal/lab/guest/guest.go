@@ -57,6 +57,9 @@ func Create(ctx context.Context, spec Spec) (_ *Guest, err error) {
 		return nil, fmt.Errorf("guest: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if _, err := os.Stat(filepath.Join(KitDir, InitrdFile(spec.Image))); err != nil && spec.Image != "" {
+		return nil, fmt.Errorf("guest: boot the lab with -guest-image %s: %w", spec.Image, err)
+	}
 	kernel := filepath.Join(KitDir, KernelFile(spec.Kernel))
 	if spec.KASLR {
 		kernel = filepath.Join(dir, "kernel.bin")

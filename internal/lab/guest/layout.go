@@ -8,6 +8,19 @@ const KitDir = "/lab"
 // The kit's files, relative to [KitDir].
 const Initrd = "guest/initrd.img"
 
+// ImageCompiler is the image of a guest with a C compiler: gcc, as and the C
+// library's headers, and in /usr/src the source of a library to compile. It
+// needs 256 MiB of memory.
+const ImageCompiler = "compiler"
+
+// InitrdFile is the initramfs of an image; the empty name is [Initrd].
+func InitrdFile(image string) string {
+	if image == "" {
+		return Initrd
+	}
+	return path.Join("guest/image", image+".img")
+}
+
 // KernelFile is a kernel as the distribution made it, for direct boot.
 func KernelFile(kernel string) string { return path.Join("guest", kernel, "vmlinuz") }
 

@@ -22,6 +22,9 @@ type Spec struct {
 	Name string
 	// Kernel names one of the kit's kernels; empty is [DefaultKernel].
 	Kernel string
+	// Image names one of the kit's other images, as [ImageCompiler]; empty is
+	// the standard one. There is no KASLR with it.
+	Image string
 	// MemoryMiB is the guest's memory, 0 for [DefaultMemoryMiB].
 	MemoryMiB int
 	// VCPUs is their number, 0 for one.
@@ -67,6 +70,10 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("%w: name %q", ErrSpec, s.Name)
 	case !goodName.MatchString(s.Kernel):
 		return fmt.Errorf("%w: kernel %q", ErrSpec, s.Kernel)
+	case s.Image != "" && !goodName.MatchString(s.Image):
+		return fmt.Errorf("%w: image %q", ErrSpec, s.Image)
+	case s.Image != "" && s.KASLR:
+		return fmt.Errorf("%w: image %s is not behind the boot loader that KASLR needs", ErrSpec, s.Image)
 	case s.PV && (s.KASLR || s.AltP2M):
 		return fmt.Errorf("%w: a PV guest has neither KASLR nor altp2m", ErrSpec)
 	case s.MemoryMiB < 64 || s.MemoryMiB > 4096:

@@ -71,6 +71,21 @@ func (b *Builder) Copy(name string, perm uint32) error {
 	return b.HostFile(name, perm, source)
 }
 
+// CopyAll adds the tree's files whose names match a pattern as of [path.Match],
+// under the same names, and returns their number.
+func (b *Builder) CopyAll(pattern string, perm uint32) (int, error) {
+	names, err := b.tree.Glob(pattern)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		if err := b.Copy(name, perm); err != nil {
+			return 0, err
+		}
+	}
+	return len(names), nil
+}
+
 // Has reports whether the image has an entry of that name.
 func (b *Builder) Has(name string) bool {
 	_, ok := b.files[clean(name)]

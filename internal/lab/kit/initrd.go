@@ -21,6 +21,8 @@ type InitrdConfig struct {
 	Workload string
 	// Programs are more static binaries, by their path in the guest.
 	Programs map[string]string
+	// Compiler, if not nil, is added to it.
+	Compiler *Compiler
 }
 
 // WriteInitrd writes the initramfs as an uncompressed newc archive.
@@ -37,6 +39,11 @@ func WriteInitrd(w io.Writer, cfg InitrdConfig) error {
 	}
 	for name, source := range cfg.Programs {
 		if err := b.HostFile(name, 0o755, source); err != nil {
+			return err
+		}
+	}
+	if cfg.Compiler != nil {
+		if err := cfg.Compiler.add(b); err != nil {
 			return err
 		}
 	}

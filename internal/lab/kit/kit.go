@@ -33,7 +33,10 @@ type Kernel struct {
 
 // Config says what the kit holds.
 type Config struct {
-	Initrd  InitrdConfig
+	Initrd InitrdConfig
+	// Images are other initramfs images, by the name that [guest.Spec] calls
+	// them. They boot without a random address only.
+	Images  map[string]InitrdConfig
 	Kernels []Kernel
 	// Tools holds the packages of [Packages] with their dependencies.
 	Tools image.Tree
@@ -61,6 +64,13 @@ func Write(ctx context.Context, w io.Writer, cfg Config) (err error) {
 		files = map[string]string{}
 	}
 	files[guest.Initrd] = initrd
+	for name, image := range cfg.Images {
+		file := filepath.Join(dir, name+".img")
+		if err := writeFile(file, func(w io.Writer) error { return WriteInitrd(w, image) }); err != nil {
+			return err
+		}
+		files[guest.InitrdFile(name)] = file
+	}
 	for _, k := range cfg.Kernels {
 		vmlinuz, err := k.Tree.Find("/boot/vmlinuz-" + k.Release)
 		if err != nil {

@@ -79,6 +79,10 @@ func (b *bootFlags) register(fs *flag.FlagSet) {
 		b.boot.GuestSuites = append(b.boot.GuestSuites, s)
 		return nil
 	})
+	fs.Func("guest-image", "`image` at hand for guests beside the standard one: compiler (repeatable)", func(s string) error {
+		b.boot.GuestImages = append(b.boot.GuestImages, s)
+		return nil
+	})
 	fs.BoolVar(&b.quiet, "quiet", false, "no progress lines")
 	fs.BoolVar(&b.keep, "keep", false, "keep the machine's files")
 }
