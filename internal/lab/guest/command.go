@@ -36,6 +36,18 @@ func (g *Guest) Exec(ctx context.Context, command string) (out string, status in
 	return c.Wait(ctx)
 }
 
+// Run runs a bash command in the guest that must succeed.
+func (g *Guest) Run(ctx context.Context, command string) error {
+	out, status, err := g.Exec(ctx, command)
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return fmt.Errorf("guest: %s: %s: status %d: %s", g.spec.Name, command, status, out)
+	}
+	return nil
+}
+
 // Start starts a bash command in the guest and returns when it runs.
 func (g *Guest) Start(ctx context.Context, command string) (*Command, error) {
 	g.input.Lock()

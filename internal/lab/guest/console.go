@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"time"
 )
 
 var (
@@ -57,7 +58,7 @@ func (c *Console) Wait(ctx context.Context, re *regexp.Regexp) ([]string, error)
 }
 
 func (c *Console) waitFrom(ctx context.Context, from int, re *regexp.Regexp) ([]string, error) {
-	for {
+	for start := time.Now(); ; {
 		b, err := c.Bytes()
 		if err != nil {
 			return nil, err
@@ -74,7 +75,9 @@ func (c *Console) waitFrom(ctx context.Context, from int, re *regexp.Regexp) ([]
 		if panicLine.Match(b) {
 			return nil, fmt.Errorf("%w, console:\n%s", ErrPanic, c.Tail())
 		}
-		if err := sleep(ctx); err != nil {
+		// What takes long is looked at less often: a look costs the guest time.
+		pause := min(max(poll, time.Since(start)/20), slowPoll)
+		if err := sleep(ctx, pause); err != nil {
 			return nil, fmt.Errorf("guest: %w while waiting for %q, console:\n%s", err, re, c.Tail())
 		}
 	}

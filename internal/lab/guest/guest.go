@@ -23,6 +23,8 @@ const (
 	// poll is how often the console is looked at. Under an emulator the guest
 	// may share one CPU with dom0.
 	poll = 50 * time.Millisecond
+	// slowPoll is how often in the end.
+	slowPoll = 500 * time.Millisecond
 )
 
 // Errors of running guests; what comes with them holds the console's tail.
@@ -157,7 +159,7 @@ func open(ctx context.Context, spec Spec) (*Guest, error) {
 			g.tty = strings.TrimSpace(string(tty))
 			continue
 		}
-		if err := sleep(ctx); err != nil {
+		if err := sleep(ctx, poll); err != nil {
 			return nil, fmt.Errorf("guest: console of %s: %w", spec.Name, err)
 		}
 	}
@@ -230,8 +232,8 @@ func xl(ctx context.Context, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-func sleep(ctx context.Context) error {
-	timer := time.NewTimer(poll)
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
