@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,7 +17,8 @@ import (
 const migratePeriod = 50
 
 // calls prints "calls ready pid=P tids=T,..." before waiting and, after the
-// last call, "calls kind=K n=N pid=P". The threads live on until then, so that
+// last call, "calls kind=K n=N pid=P"; with -delay also "calls us=T", the time
+// of the calls in microseconds. The threads live on until then, so that
 // their ids stay theirs.
 func calls(args []string) error {
 	fs := flag.NewFlagSet("calls", flag.ContinueOnError)
@@ -25,6 +27,7 @@ func calls(args []string) error {
 	threads := fs.Int("threads", 1, "threads that share the calls")
 	migrate := fs.Bool("migrate", false, "move between the CPUs all the time")
 	wait := fs.String("wait", "", "before the first call, wait for this file, or for a line of input if it is -")
+	delay := fs.Duration("delay", 0, "then sleep for this `time`")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -82,12 +85,23 @@ func calls(args []string) error {
 	if err := waitFor(*wait); err != nil {
 		return err
 	}
+	if *delay > 0 {
+		pause := unix.NsecToTimespec(delay.Nanoseconds())
+		if err := unix.Nanosleep(&pause, nil); err != nil && err != unix.EINTR {
+			return fmt.Errorf("delay: %w", err)
+		}
+	}
+	begin := time.Now()
 	close(start)
 	finished.Wait()
+	took := time.Since(begin)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	fmt.Printf("calls kind=%s n=%d pid=%d\n", *name, *n, os.Getpid())
+	if *delay > 0 {
+		fmt.Printf("calls us=%d\n", took.Microseconds())
+	}
 	close(end)
 	return nil
 }
