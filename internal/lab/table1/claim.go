@@ -41,6 +41,12 @@ func (r *Report) claims() []Claim {
 	if t, ok := r.Row(FilterTargets); ok {
 		claims = append(claims, atMost("overhead of method 4t", t.OverheadPercent, maxTargets))
 	}
+	if unwatched, ok := r.unwatched(); ok {
+		claims = append(claims, Claim{
+			"CR3 events at the monitor for switches between unwatched processes, with the filter", "0",
+			number(float64(unwatched)), unwatched == 0,
+		})
+	}
 	if c, ok := r.flat(); ok {
 		claims = append(claims, c)
 	}
@@ -55,6 +61,20 @@ func (r *Report) claims() []Claim {
 
 func atMost(what string, got, limit float64) Claim {
 	return Claim{what, fmt.Sprintf("at most %.0f %%", limit), fmt.Sprintf("%.1f %%", got), got <= limit}
+}
+
+// unwatched sums the events that the filter should have dropped.
+func (r *Report) unwatched() (n uint64, ok bool) {
+	for _, row := range r.Rows {
+		if m, _ := method(row.Method); !m.Filtered {
+			continue
+		}
+		ok = true
+		for _, run := range r.runs(row.Method) {
+			n += *run.Monitor.CR3Unwatched
+		}
+	}
+	return n, ok
 }
 
 // flat compares the costs of a dropped write with different numbers of

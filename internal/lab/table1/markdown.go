@@ -140,8 +140,7 @@ func (r *Report) whyRatios(b *strings.Builder) {
 	fmt.Fprintf(b, `
 The ratios of whole times depend on how many events of each kind the workload
 causes and on what one of them costs beside the work itself. In the paper a
-breakpoint event cost %.2f ms and a CR3 event %.3f ms, %.0f times less: the
-breakpoint was stepped over in two trips, with the guest's memory mapped anew.
+breakpoint event cost %.2f ms and a CR3 event %.3f ms, %.0f times less.
 `, hit*1e3, cr3*1e3, hit/cr3)
 	two, ok2 := r.Row(Breakpoints)
 	three, ok3 := r.Row(Process)
@@ -200,9 +199,9 @@ the entry after it, here the price of an instruction each.
 
 Second estimate: each exit that a method causes (a breakpoint hit, a single
 step, an intercepted CR3 write, dropped or not) is taken to cost %s
-instructions more, for an exit and an entry of 1,200 to 2,000 cycles on
-processors of the Skylake kind at one instruction a cycle. Exits that there
-are without a monitor as well, and switches between domains, are not counted.
+instructions more. That is an assumption, some 2,000 cycles at one instruction a
+cycle; `+"`table1 report -exit`"+` takes another. Exits that there are without a
+monitor as well, and switches between domains, are not counted.
 
 | method | exits of the method per run | time per run, estimated | overhead, estimated |
 |---|--:|--:|--:|

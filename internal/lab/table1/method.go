@@ -49,7 +49,7 @@ var Methods = []Method{
 		Name: Filter, Title: "process-bound, CR3 writes filtered in Xen", CR3: true, Filtered: true,
 		Paper: &PaperRow{Seconds: 8.31, Overhead: 58, Syscalls: 6, CR3Events: 276},
 	},
-	{Name: FilterTargets, Title: "the same with the processor's CR3-target list", CR3: true, Filtered: true},
+	{Name: FilterTargets, Title: "process-bound, the filter with the processor's CR3-target list", CR3: true, Filtered: true},
 }
 
 func method(name string) (Method, bool) {

@@ -11,7 +11,7 @@ import (
 // The plot's measures in pixels.
 const (
 	plotWidth  = 760
-	plotLeft   = 330 // of the axis
+	plotLeft   = 350 // of the axis
 	plotRight  = 60  // room for the last label
 	plotTop    = 64
 	plotRow    = 44
@@ -79,8 +79,8 @@ func (r *Report) WriteSVG(w io.Writer) error {
 	for i, row := range rows {
 		y := plotTop + plotRow*i + plotRow/2
 		name, note, _ := strings.Cut(row.Title, ", ")
-		line(`<text x="12" y="%d">%s  %s</text>`, y-2, html.EscapeString(row.Method), html.EscapeString(name))
-		line(`<text class="small" x="32" y="%d">%s</text>`, y+13, html.EscapeString(note))
+		line(`<text x="12" y="%d">%s</text><text x="38" y="%d">%s</text>`, y-2, html.EscapeString(row.Method), y-2, html.EscapeString(name))
+		line(`<text class="small" x="38" y="%d">%s</text>`, y+13, html.EscapeString(note))
 		if row.paper != nil {
 			line(`<circle class="paper" cx="%.1f" cy="%d" r="6"><title>the paper: %.0f %%</title></circle>`, axis.x(row.paper.Overhead), y, row.paper.Overhead)
 		}

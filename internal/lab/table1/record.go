@@ -72,6 +72,9 @@ type Counts struct {
 	// CR3Exits and CR3Dropped are Xen's own counts.
 	CR3Exits   *uint64 `json:"cr3_exits,omitempty"`
 	CR3Dropped *uint64 `json:"cr3_dropped,omitempty"`
+	// CR3Unwatched is how many of the CR3 events were neither to nor from what
+	// is watched; a method with a filter in Xen must know.
+	CR3Unwatched *uint64 `json:"cr3_unwatched,omitempty"`
 	// Steps is the number of single-step events.
 	Steps uint64 `json:"steps,omitempty"`
 	// Notes are more counts, by name.

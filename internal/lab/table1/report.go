@@ -24,9 +24,8 @@ type Options struct {
 	ExitInstructions int
 }
 
-// DefaultExitInstructions is the time of an exit and an entry on processors of
-// the Skylake kind, 1,200 to 2,000 cycles with the mitigations in Xen, taken at
-// one instruction a cycle.
+// DefaultExitInstructions is an assumption, not a measurement: an exit and an
+// entry of some 2,000 cycles, at one instruction a cycle.
 const DefaultExitInstructions = 2000
 
 // Report is the table with all that it was made from. Its JSON form is the
@@ -204,8 +203,8 @@ func (r *Report) sound(m Method, run *Run) error {
 		return fmt.Errorf("%w: %s: what was compiled is not what it is in other runs", ErrCounts, where)
 	case (run.Monitor == nil) != (m.Name == Unmonitored):
 		return fmt.Errorf("%w: %s: a monitor's counts, or none of them", ErrData, where)
-	case m.Filtered && (run.Monitor.CR3Exits == nil || run.Monitor.CR3Dropped == nil):
-		return fmt.Errorf("%w: %s: Xen's counts are missing", ErrData, where)
+	case m.Filtered && (run.Monitor.CR3Exits == nil || run.Monitor.CR3Dropped == nil || run.Monitor.CR3Unwatched == nil):
+		return fmt.Errorf("%w: %s: counts of the filter are missing", ErrData, where)
 	case m.CR3 && run.Monitor.CR3Events == 0:
 		return fmt.Errorf("%w: %s: no CR3 event", ErrData, where)
 	case m.Name != Unmonitored && run.Monitor.Syscalls == 0:

@@ -30,8 +30,8 @@ func data() []Record {
 		{Breakpoints, 20_000_000, &Counts{Syscalls: 10_000}},
 		{BreakpointsSteps, 30_000_000, &Counts{Syscalls: 10_000, Steps: 10_000}},
 		{Process, 50_000_000, &Counts{Syscalls: 2004, CR3Events: 60_000}},
-		{Filter, 10_800_000, &Counts{Syscalls: 2004, CR3Events: 300, CR3Exits: ptr(60_000), CR3Dropped: ptr(59_700)}},
-		{FilterTargets, 10_200_000, &Counts{Syscalls: 2004, CR3Events: 300, CR3Exits: ptr(1000), CR3Dropped: ptr(700)}},
+		{Filter, 10_800_000, &Counts{Syscalls: 2004, CR3Events: 300, CR3Unwatched: ptr(0), CR3Exits: ptr(60_000), CR3Dropped: ptr(59_700)}},
+		{FilterTargets, 10_200_000, &Counts{Syscalls: 2004, CR3Events: 300, CR3Unwatched: ptr(0), CR3Exits: ptr(1000), CR3Dropped: ptr(700)}},
 	} {
 		for i := range 3 {
 			run := &Run{
@@ -121,6 +121,7 @@ func TestClaims(t *testing.T) {
 				r.Run.Micros = 10_400_000
 			}
 		}, "overhead of method 4t"},
+		"unwatched": {runs(FilterTargets, func(r *Run) { r.Monitor.CR3Unwatched = ptr(1) }), "unwatched processes"},
 		"flat": {func(r *Record) {
 			if r.Cost != nil && r.Cost.Entries == 256 {
 				r.Cost.Micros = 5300
@@ -155,6 +156,7 @@ func TestReportRefuses(t *testing.T) {
 		"no monitor":          {runs(Breakpoints, func(r *Run) { r.Monitor = nil }), ErrData},
 		"a monitor too many":  {runs(Unmonitored, func(r *Run) { r.Monitor = &Counts{Own: r.Own, Kernel: r.Kernel} }), ErrData},
 		"no counts of Xen's":  {runs(Filter, func(r *Run) { r.Monitor.CR3Exits = nil }), ErrData},
+		"no unwatched":        {runs(Filter, func(r *Run) { r.Monitor.CR3Unwatched = nil }), ErrData},
 		"no CR3 event":        {runs(Process, func(r *Run) { r.Monitor.CR3Events = 0 }), ErrData},
 		"no system call":      {runs(Breakpoints, func(r *Run) { r.Monitor.Syscalls = 0 }), ErrData},
 		"no step":             {runs(BreakpointsSteps, func(r *Run) { r.Monitor.Steps = 0 }), ErrData},
