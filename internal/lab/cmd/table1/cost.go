@@ -26,11 +26,15 @@ type cost struct {
 
 var costs = []cost{
 	{what: table1.CostHit, mechanism: "patched byte, original instruction emulated", calls: 2000, attach: attachHits, events: hits},
-	{what: table1.CostForwarded, mechanism: "no filter", calls: 2000, attach: attachCR3, events: cr3Events},
+	{what: table1.CostForwarded, mechanism: "no filter", calls: 2000, attach: attachForwarding, events: cr3Events},
+	{what: table1.CostDropped, entries: 1, calls: 20_000, attach: attachDropping(1), events: cr3Dropped},
+	{what: table1.CostDropped, entries: 16, calls: 20_000, attach: attachDropping(16), events: cr3Dropped},
+	{what: table1.CostDropped, entries: 256, calls: 20_000, attach: attachDropping(256), events: cr3Dropped},
 }
 
-func hits(c table1.Counts) uint64      { return c.Syscalls }
-func cr3Events(c table1.Counts) uint64 { return c.CR3Events }
+func hits(c table1.Counts) uint64       { return c.Syscalls }
+func cr3Events(c table1.Counts) uint64  { return c.CR3Events }
+func cr3Dropped(c table1.Counts) uint64 { return *c.CR3Dropped }
 
 // attachHits has a breakpoint on the loop's call, which counts and no more.
 func attachHits(t *target) (_ probe, err error) {
@@ -61,8 +65,14 @@ func attachHits(t *target) (_ probe, err error) {
 	return w, err
 }
 
-// attachCR3 gets every CR3 write that changes anything, and counts it.
-func attachCR3(t *target) (_ probe, err error) {
+// attachForwarding gets every CR3 write that changes anything.
+func attachForwarding(t *target) (probe, error) {
+	return attachCR3(t, func(*xen.Monitor) error { return nil })
+}
+
+// attachCR3 counts the CR3 writes that come to the monitor; prepare may set a
+// filter before.
+func attachCR3(t *target, prepare func(*xen.Monitor) error) (_ *watch, err error) {
 	w, err := newWatch(t)
 	if err != nil {
 		return nil, err
@@ -77,6 +87,9 @@ func attachCR3(t *target) (_ probe, err error) {
 		return xen.Response{}
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := prepare(w.mon); err != nil {
 		return nil, err
 	}
 	w.serve()
@@ -118,7 +131,7 @@ func (c *cost) measure(ctx context.Context, t *target, number int) (_ *table1.Co
 	if r.Events < uint64(c.calls) {
 		return nil, fmt.Errorf("%d events in %d calls", r.Events, c.calls)
 	}
-	say("%s (%s, %d entries), %d: %.0f instructions", c.what, c.mechanism, c.entries, r.Number, r.Instructions())
+	say("%s %s, %d entries, %d: %.0f instructions", c.what, c.mechanism, c.entries, r.Number, r.Instructions())
 	return r, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/govmi/govmi/internal/lab/table1"
+	"github.com/govmi/govmi/internal/lab/wire"
 )
 
 // phaseStep parts the runs' starts. The lane's clock is deterministic, so that
@@ -58,7 +59,7 @@ func measure(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	setup := &table1.Setup{
-		Commit: *commit, Xen: fmt.Sprint(t.hyp.Version()), Kernel: t.kernel.Release(), KPTI: t.kernel.KPTI(),
+		Commit: *commit, Xen: xenName(t), Kernel: t.kernel.Release(), KPTI: t.kernel.KPTI(),
 		MemoryMiB: memoryMiB, Files: w.files, OwnRounds: w.rounds,
 	}
 	if err := out.add(table1.Record{Setup: setup}); err != nil {
@@ -93,6 +94,15 @@ func measure(ctx context.Context, args []string) (err error) {
 		}
 	}
 	return nil
+}
+
+// xenName is the hypervisor's release, and whether it is Debian's or patched.
+func xenName(t *target) string {
+	name := fmt.Sprint(t.hyp.Version())
+	if kind := os.Getenv(wire.XenVar); kind != "" {
+		name += " (" + kind + ")"
+	}
+	return name
 }
 
 // once does one run.
