@@ -70,7 +70,7 @@ func TestFind(t *testing.T) {
 
 // The archive must be what another implementation of the format reads.
 func TestBuilder(t *testing.T) {
-	root := writeTree(t, map[string]string{"bin/tool": "tool"})
+	root := writeTree(t, map[string]string{"bin/tool": "tool", "usr/include/a.h": "a", "usr/include/b.h": "b", "usr/include/c": "c"})
 	b := NewBuilder(Tree{root})
 	b.Dir("/proc")
 	b.File("/etc/deep/file", 0o600, []byte("x"))
@@ -81,6 +81,12 @@ func TestBuilder(t *testing.T) {
 	}
 	if err := b.Copy("/bin/none", 0o755); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
+	}
+	if n, err := b.CopyAll("/usr/include/*.h", 0o644); n != 2 || err != nil {
+		t.Errorf("copied %d files, %v; want 2", n, err)
+	}
+	if n, err := b.CopyAll("/usr/include/*.x", 0o644); n != 0 || err != nil {
+		t.Errorf("copied %d files, %v; want none", n, err)
 	}
 	if !b.Has("/etc/deep") || b.Has("/etc/shallow") {
 		t.Error("parents are wrong")
@@ -95,7 +101,7 @@ func TestBuilder(t *testing.T) {
 	if !bytes.Equal(first.Bytes(), second.Bytes()) {
 		t.Error("the same content gives different images")
 	}
-	want := []string{"bin", "bin/sh", "bin/tool", "dev", "dev/null", "etc", "etc/deep", "etc/deep/file", "proc"}
+	want := []string{"bin", "bin/sh", "bin/tool", "dev", "dev/null", "etc", "etc/deep", "etc/deep/file", "proc", "usr", "usr/include", "usr/include/a.h", "usr/include/b.h"}
 	at := 0
 	for _, name := range want { // each after the one before: parents first
 		i := bytes.Index(first.Bytes()[at:], []byte(name+"\x00"))
