@@ -27,9 +27,9 @@ type cost struct {
 var costs = []cost{
 	{what: table1.CostHit, mechanism: "patched byte, original instruction emulated", calls: 2000, attach: attachHits, events: hits},
 	{what: table1.CostForwarded, mechanism: "no filter", calls: 2000, attach: attachForwarding, events: cr3Events},
-	{what: table1.CostDropped, entries: 1, calls: 20_000, attach: attachDropping(1), events: cr3Dropped},
-	{what: table1.CostDropped, entries: 16, calls: 20_000, attach: attachDropping(16), events: cr3Dropped},
-	{what: table1.CostDropped, entries: 256, calls: 20_000, attach: attachDropping(256), events: cr3Dropped},
+	{what: table1.CostDropped, entries: 1, calls: 100_000, attach: attachDropping(1), events: cr3Dropped},
+	{what: table1.CostDropped, entries: 16, calls: 100_000, attach: attachDropping(16), events: cr3Dropped},
+	{what: table1.CostDropped, entries: 256, calls: 100_000, attach: attachDropping(256), events: cr3Dropped},
 }
 
 func hits(c table1.Counts) uint64       { return c.Syscalls }
@@ -96,6 +96,17 @@ func attachCR3(t *target, prepare func(*xen.Monitor) error) (_ *watch, err error
 	return w, w.mon.EnableCtrlReg(xen.CR3, nil)
 }
 
+func (c *cost) String() string {
+	s := c.what
+	if c.mechanism != "" {
+		s += " (" + c.mechanism + ")"
+	}
+	if c.entries > 0 {
+		s += fmt.Sprintf(", entries in the filter: %d", c.entries)
+	}
+	return s
+}
+
 // measure does one measurement, the loop without a monitor first.
 func (c *cost) measure(ctx context.Context, t *target, number int) (_ *table1.Cost, err error) {
 	base, err := t.loop(ctx, c.calls, number, nil)
@@ -131,7 +142,7 @@ func (c *cost) measure(ctx context.Context, t *target, number int) (_ *table1.Co
 	if r.Events < uint64(c.calls) {
 		return nil, fmt.Errorf("%d events in %d calls", r.Events, c.calls)
 	}
-	say("%s %s, %d entries, %d: %.0f instructions", c.what, c.mechanism, c.entries, r.Number, r.Instructions())
+	say("%v, measurement %d: %.0f instructions", c, r.Number, r.Instructions())
 	return r, nil
 }
 

@@ -83,14 +83,14 @@ func measure(ctx context.Context, args []string) (err error) {
 		for i := range *runs {
 			r, err := c.measure(ctx, t, i)
 			if err != nil {
-				return fmt.Errorf("cost of a %s, %d: %w", c.what, i+1, err)
+				return fmt.Errorf("cost of a %v, measurement %d: %w", &c, i+1, err)
 			}
 			if err := out.add(table1.Record{Cost: r}); err != nil {
 				return err
 			}
 		}
 		if err := t.intact(ctx); err != nil {
-			return fmt.Errorf("after the costs of a %s: %w", c.what, err)
+			return fmt.Errorf("after the costs of a %v: %w", &c, err)
 		}
 	}
 	return nil
