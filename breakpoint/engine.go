@@ -16,9 +16,9 @@ import (
 var ErrExists = errors.New("address has a breakpoint")
 
 // Handler is called for each execution of a breakpoint's instruction, before
-// it takes effect: r.Regs.RIP is its address. Answering with the zero Response
-// steps over it; any other answer is taken as it is. Rules of [xen.Handler]
-// apply.
+// it takes effect: r.Regs.RIP is its address. An answer that neither acts nor
+// steps, such as the zero Response, steps over it; any other answer is taken as
+// it is. Rules of [xen.Handler] apply.
 type Handler func(r *xen.Request) xen.Response
 
 // Domain is what the engine does to a guest. [xen.Domain] is one.
@@ -275,7 +275,7 @@ func (e *Engine) Handle(r *xen.Request) xen.Response {
 		e.hits.Add(1)
 		resp := b.handler(r)
 		switch {
-		case resp.Action != xen.Continue:
+		case resp.Action != xen.Continue || resp.Step != xen.NoStep:
 		case b.skip != 0: // cheaper than having Xen emulate nothing
 			r.Regs.RIP += b.skip
 			resp.Action, resp.Regs = xen.SetRegisters, &r.Regs

@@ -26,6 +26,10 @@ type Config struct {
 	// Mechanisms are those that may be used, the first that there is; nil is
 	// [FilteredByXen], [FilteredHere].
 	Mechanisms []Mechanism
+	// AllWrites has every CR3 write come to the monitor with [FilteredHere], also
+	// those that change nothing but bits in Ignore, as KPTI's flips do. It is for
+	// comparison with monitors that do without Xen's mask.
+	AllWrites bool
 	// NoTargetList does without the processor's CR3-target list, which saves
 	// exits on Intel.
 	NoTargetList bool
@@ -72,13 +76,11 @@ type Stats struct {
 	// Events reached the monitor; Switches are those of them that were
 	// reported.
 	Events, Switches uint64
-	// Dropped were intercepted by Xen but not sent to the monitor. Writes that
-	// the CR3-target list let pass are counted nowhere.
+	// Dropped were intercepted by Xen's filter and not sent to the monitor.
+	// Writes that the CR3-target list let pass are counted nowhere, nor are those
+	// that [FilteredHere] has Xen's mask drop.
 	Dropped uint64
 }
-
-// Exits are the VM exits that CR3 writes caused.
-func (s Stats) Exits() uint64 { return s.Events + s.Dropped }
 
 // Open starts a filter that watches nothing yet. It calls notify for each
 // switch, while the vCPU waits, and answers the event with what it returns.
@@ -111,7 +113,11 @@ func Open(mon Monitor, c Config, notify func(Switch) xen.Response) (*Filter, err
 		}
 	}
 	// The filter is there first, so that not one event comes without it.
-	if err := mon.EnableCtrlReg(xen.CR3, &xen.CtrlRegOptions{IgnoreBits: c.Ignore}); err != nil {
+	events := &xen.CtrlRegOptions{IgnoreBits: c.Ignore}
+	if c.AllWrites {
+		events.IgnoreBits = 0
+	}
+	if err := mon.EnableCtrlReg(xen.CR3, events); err != nil {
 		err = fmt.Errorf("watch page-table roots: %w", err)
 		if m == FilteredByXen {
 			err = errors.Join(err, mon.SetCR3Filter(xen.CR3FilterOptions{}))

@@ -71,8 +71,8 @@ type ScopeOptions struct {
 	// Mechanisms are those that may be used, the first that there is; nil is all.
 	// All processes together are [EveryHit].
 	Mechanisms []Mechanism
-	// NoTargetList is as in [Config].
-	NoTargetList bool
+	// AllWrites and NoTargetList are as in [Config].
+	AllWrites, NoTargetList bool
 	// NoViews has the breakpoints in the guest's own frames, also where altp2m
 	// could have them in a view.
 	NoViews bool
@@ -277,7 +277,8 @@ func (s *Scope) Start() (err error) {
 	}
 	if s.mechanism != EveryHit {
 		c := Linux(s.guest.Kernel.KPTI())
-		c.Members, c.NoTargetList, c.Mechanisms = true, s.opts.NoTargetList, []Mechanism{s.mechanism}
+		c.Members, c.Mechanisms = true, []Mechanism{s.mechanism}
+		c.AllWrites, c.NoTargetList = s.opts.AllWrites, s.opts.NoTargetList
 		f, err := Open(s.guest.Monitor, c, s.crossed)
 		if err != nil {
 			return err

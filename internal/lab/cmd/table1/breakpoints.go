@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
+	"github.com/govmi/govmi/breakpoint"
 	"github.com/govmi/govmi/internal/lab/table1"
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/vmi/linux"
@@ -33,9 +35,14 @@ func newCalls(w *watch, t *target, pid int) (*calls, error) {
 // hit counts one execution of a call's handler, which takes the address of the
 // saved registers as its argument.
 func (c *calls) hit(call string, r *xen.Request) {
+	task, err := c.kernel.CurrentTask(&r.Regs)
+	c.hitBy(task, err, call, r)
+}
+
+// hitBy is hit by a thread that is known, unless err.
+func (c *calls) hitBy(task linux.Task, err error, call string, r *xen.Request) {
 	c.watch.count(func(n *table1.Counts) error {
 		n.Syscalls++
-		task, err := c.kernel.CurrentTask(&r.Regs)
 		if err != nil {
 			return err
 		}
@@ -80,7 +87,13 @@ func handlers(k *linux.Kernel) (map[string]vmi.VirtAddr, error) {
 }
 
 // attachBreakpoints is method 2.
-func attachBreakpoints(t *target, pid int) (_ probe, err error) {
+func attachBreakpoints(t *target, pid int) (probe, error) {
+	return attachHandlers(t, pid, func(w *watch) error { return nil }, func(*breakpoint.Breakpoint) xen.Response { return xen.Response{} })
+}
+
+// attachHandlers has breakpoints on the calls' handlers, for all processes.
+// prepare is called before there are events, answer for each hit.
+func attachHandlers(t *target, pid int, prepare func(*watch) error, answer func(*breakpoint.Breakpoint) xen.Response) (_ probe, err error) {
 	w, err := newWatch(t)
 	if err != nil {
 		return nil, err
@@ -98,17 +111,25 @@ func attachBreakpoints(t *target, pid int) (_ probe, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := prepare(w); err != nil {
+		return nil, err
+	}
 	if err := w.breakpoints(); err != nil {
 		return nil, err
 	}
 	for name, entry := range entries {
-		_, err := w.engine.Insert(t.kernel.AddressSpace(), entry, func(r *xen.Request) xen.Response {
+		var b atomic.Pointer[breakpoint.Breakpoint]
+		at, err := w.engine.Insert(t.kernel.AddressSpace(), entry, func(r *xen.Request) xen.Response {
 			c.hit(name, r)
-			return xen.Response{}
+			if at := b.Load(); at != nil {
+				return answer(at)
+			}
+			return xen.Response{} // so early that Insert has not returned
 		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
+		b.Store(at)
 	}
 	return w, nil
 }

@@ -34,7 +34,7 @@ func strangers(n int) []uint64 {
 func attachDropping(entries int) func(t *target) (probe, error) {
 	return func(t *target) (_ probe, err error) {
 		p, err := attachCR3(t, func(mon *xen.Monitor) error {
-			if err := mon.SetCR3Filter(xen.CR3FilterOptions{Mode: xen.CR3FilterMatch, Mask: cr3filter.IgnoreKPTI}); err != nil {
+			if err := mon.SetCR3Filter(xen.CR3FilterOptions{Mode: xen.CR3FilterMatch, Mask: cr3filter.Linux(true).Ignore}); err != nil {
 				return err
 			}
 			for _, root := range strangers(entries) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/govmi/govmi/cr3filter"
 	"github.com/govmi/govmi/internal/lab/table1"
 )
 
@@ -30,11 +31,14 @@ type method struct {
 var methods = []method{
 	{table1.Unmonitored, nil},
 	{table1.Breakpoints, attachBreakpoints},
+	{table1.BreakpointsSteps, attachSteps},
+	{table1.Process, attachBound(cr3filter.ScopeOptions{Mechanisms: []cr3filter.Mechanism{cr3filter.FilteredHere}, AllWrites: true})},
+	{table1.Filter, attachBound(cr3filter.ScopeOptions{Mechanisms: []cr3filter.Mechanism{cr3filter.FilteredByXen}, NoTargetList: true})},
+	{table1.FilterTargets, attachBound(cr3filter.ScopeOptions{Mechanisms: []cr3filter.Mechanism{cr3filter.FilteredByXen}})},
 }
 
 // choose returns the methods of a comma-separated list, in the table's order;
-// all
-// for the empty one, none for "none".
+// all for the empty one, none for "none".
 func choose(list string) ([]method, error) {
 	switch list {
 	case "":

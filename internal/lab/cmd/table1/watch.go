@@ -23,6 +23,7 @@ type watch struct {
 	counts table1.Counts
 	err    error // the first one of a handler
 
+	restore func() error // what is to be undone before detaching
 	closing sync.Once
 	closed  error
 }
@@ -33,9 +34,11 @@ func newWatch(t *target) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watch{
+	w := &watch{
 		mon: mon, engine: breakpoint.New(vmi.MapperFunc(t.dom.MapFrames), t.dom), loop: vmi.NewLoop(mon),
-	}, nil
+	}
+	w.restore = w.engine.Close
+	return w, nil
 }
 
 // serve answers events until Close.
@@ -70,7 +73,7 @@ func (w *watch) Close() error {
 				errs = append(errs, err)
 			}
 		}
-		w.closed = errors.Join(append(errs, w.engine.Close(), w.mon.Close())...)
+		w.closed = errors.Join(append(errs, w.restore(), w.mon.Close())...)
 	})
 	return w.closed
 }
