@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 	"github.com/govmi/govmi/xen"
 )
@@ -18,7 +17,7 @@ import (
 // instruction of guest, Xen, dom0 and monitor.
 func BenchmarkLabHit(b *testing.B) {
 	ctx := b.Context()
-	g := labtest.SharedGuest(b, guest.Spec{KASLR: true})
+	g := labtest.SharedGuest(b, labtest.Ordinary())
 	s, err := attach(g.Name())
 	if err != nil {
 		b.Fatal(err)

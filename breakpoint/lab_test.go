@@ -114,7 +114,9 @@ func TestLabExactHits(t *testing.T) {
 				t.Skipf("%d vCPUs on %d physical CPU: the VMX lane's emulator runs guests of one vCPU only", tc.vcpus, n)
 			}
 			ctx := t.Context()
-			g := labtest.SharedGuest(t, guest.Spec{VCPUs: tc.vcpus, KASLR: true})
+			spec := labtest.Ordinary()
+			spec.VCPUs = tc.vcpus
+			g := labtest.SharedGuest(t, spec)
 			before := g.MustExec(ctx, "workload textsum")
 			calls := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload calls -kind getppid -n %d %s -wait /tmp/go", tc.n, tc.migrate))
 			m := calls.WaitLine(ctx, regexp.MustCompile(`calls ready pid=(\d+) `))
@@ -212,7 +214,7 @@ func TestLabWaysOut(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx := t.Context()
-			g := labtest.SharedGuest(t, guest.Spec{KASLR: true})
+			g := labtest.SharedGuest(t, labtest.Ordinary())
 			before := g.MustExec(ctx, "workload textsum")
 			busy := g.Start(ctx, "exec workload busy -kinds getppid")
 			status, out := runTool(t, tc.name, g.Name(), tc.signal)

@@ -133,7 +133,7 @@ func TestLabFilterSwitches(t *testing.T) {
 	for _, m := range here(t) {
 		t.Run(m.String(), func(t *testing.T) {
 			ctx := t.Context()
-			l := attach(t, guest.Spec{KASLR: true})
+			l := attach(t, labtest.Ordinary())
 			pair := l.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload cr3switch -n %d -wait /tmp/go", n))
 			pids := ready(t, pair, `cr3switch ready pids=(\d+),(\d+)`)
 			busy := l.Start(ctx, "exec workload busy")

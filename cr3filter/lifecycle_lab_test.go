@@ -27,7 +27,7 @@ func TestLabScopeStorm(t *testing.T) {
 	for _, m := range here(t) {
 		t.Run(m.String(), func(t *testing.T) {
 			ctx := t.Context()
-			l := attach(t, oneVCPU())
+			l := attach(t, labtest.Ordinary())
 			const n = 200
 			storms := labtest.Count(1000)
 			calls := l.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload calls -kind getppid -n %d -wait /tmp/go", n))
@@ -87,7 +87,7 @@ func TestLabScopeFollow(t *testing.T) {
 			o.Follow = follow
 			t.Run(fmt.Sprintf("%v, views %v, follow %v", o.Mechanisms[0], !o.NoViews, follow), func(t *testing.T) {
 				ctx := t.Context()
-				l := attach(t, oneVCPU())
+				l := attach(t, labtest.Ordinary())
 				l.MustExec(ctx, "rm -f /tmp/story.begin; mkfifo /tmp/story.begin")
 				bash := l.Start(ctx, story)
 				pid := int32(bash.PID())
@@ -135,7 +135,7 @@ func TestLabScopeByName(t *testing.T) {
 	for _, o := range ways(t) {
 		t.Run(fmt.Sprintf("%v, views %v", o.Mechanisms[0], !o.NoViews), func(t *testing.T) {
 			ctx := t.Context()
-			l := attach(t, oneVCPU())
+			l := attach(t, labtest.Ordinary())
 			s := l.scope(cr3filter.Process{Comm: "workload"}, &o)
 			stop := l.serve()
 			defer stop()
@@ -179,7 +179,7 @@ func TestLabScopeByName(t *testing.T) {
 // What is not there, and what Xen does not have, is refused, and leaves nothing
 // behind.
 func TestLabScopeRefused(t *testing.T) {
-	l := attach(t, oneVCPU())
+	l := attach(t, labtest.Ordinary())
 	g := cr3filter.Guest{Domain: l.dom, Monitor: l.mon, Frames: vmi.MapperFunc(l.dom.MapFrames), Kernel: l.kern, Loop: l.loop}
 	for _, tt := range []struct {
 		name string
@@ -276,11 +276,11 @@ func tool(domain, process string) error {
 // A scope whose program is killed leaves a guest that a recovery brings back, its
 // kernel as it was and its process at work: the breakpoints were in a view only.
 func TestLabScopeKilled(t *testing.T) {
-	if !vmx() {
+	if !labtest.VMX() {
 		t.Skip("without altp2m the breakpoints of a killed monitor stay in the guest")
 	}
 	ctx := t.Context()
-	g := labtest.SharedGuest(t, oneVCPU())
+	g := labtest.SharedGuest(t, labtest.Ordinary())
 	before := g.MustExec(ctx, "workload textsum")
 	busy := g.Start(ctx, "exec workload busy -kinds getppid -spin 1000")
 	for range labtest.Count(30) {

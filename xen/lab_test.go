@@ -78,7 +78,7 @@ func lookup(t *testing.T, g *labtest.Guest) *xen.Domain {
 
 func sharedGuest(t *testing.T) *labtest.Guest {
 	t.Helper()
-	return labtest.SharedGuest(t, guest.Spec{KASLR: true})
+	return labtest.SharedGuest(t, labtest.Ordinary())
 }
 
 func TestLabOpen(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 	"github.com/govmi/govmi/xen"
 )
@@ -128,7 +127,7 @@ func newShadowed(t *testing.T, d *xen.Domain) shadowed {
 // both ways to step over it, and the guest's own memory is as it was.
 func TestLabViews(t *testing.T) {
 	needVMX(t)
-	g := labtest.SharedGuest(t, guest.Spec{Name: "views", KASLR: true, AltP2M: true})
+	g := labtest.SharedGuest(t, labtest.Ordinary())
 	d := lookup(t, g)
 	if on, err := d.AltP2M(); on || err != nil {
 		t.Fatalf("AltP2M() = %v, %v", on, err)
@@ -232,7 +231,7 @@ func TestLabViewErrors(t *testing.T) {
 	if !strings.Contains(err.Error(), `altp2m="external"`) {
 		t.Errorf("a domain without views: %v", err)
 	}
-	d := lookup(t, labtest.SharedGuest(t, guest.Spec{Name: "views", KASLR: true, AltP2M: true}))
+	d := lookup(t, labtest.SharedGuest(t, labtest.Ordinary()))
 	if _, err := d.CreateView(); !errors.Is(err, xen.ErrNotSupported) || !strings.Contains(err.Error(), "SetAltP2M(true) first") {
 		t.Errorf("CreateView while it is off: %v", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 )
 
@@ -19,7 +18,7 @@ import (
 func TestLabFilterWatch(t *testing.T) {
 	const n = 100
 	ctx := t.Context()
-	g := labtest.SharedGuest(t, guest.Spec{KASLR: true})
+	g := labtest.SharedGuest(t, labtest.Ordinary())
 	pair := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload cr3switch -n %d -wait /tmp/go", n))
 	pids := pair.WaitLine(ctx, regexp.MustCompile(`cr3switch ready pids=(\d+),(\d+)`))[1:]
 	var out, msg bytes.Buffer

@@ -120,7 +120,7 @@ func intact(t *testing.T, g *labtest.Guest) {
 	})
 }
 
-var shared = guest.Spec{KASLR: true}
+var shared = labtest.Ordinary()
 
 // Each completed call of the process is one line, and nobody else's are.
 func TestLabEveryCall(t *testing.T) {

@@ -18,6 +18,7 @@ func busy(args []string) error {
 	fs := flag.NewFlagSet("busy", flag.ContinueOnError)
 	names := fs.String("kinds", "getuid,newfstatat,lseek,write", "the calls of a round, of "+kindNames())
 	spin := fs.Int("spin", 2000, "loop iterations of plain CPU work in a round")
+	pause := fs.Duration("pause", 0, "sleep after each round")
 	nice := fs.Int("nice", 0, "how far to stand back for other processes, up to 19")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -54,6 +55,12 @@ func busy(args []string) error {
 			sum = sum*6364136223846793005 + 1442695040888963407
 		}
 		rounds++
+		if *pause > 0 {
+			ts := unix.NsecToTimespec(pause.Nanoseconds())
+			if err := unix.Nanosleep(&ts, nil); err != nil && err != unix.EINTR {
+				return fmt.Errorf("pause: %w", err)
+			}
+		}
 	}
 	for _, name := range list {
 		fmt.Printf("busy kind=%s n=%d pid=%d\n", name, rounds, os.Getpid())
