@@ -17,6 +17,7 @@ type ViewDomain interface {
 	SetAltP2M(on bool) error
 	CreateView() (xen.View, error)
 	ChangeGFN(v xen.View, from, to xen.GFN) error
+	ResetGFN(v xen.View, gfn xen.GFN) error
 	SetViewAccess(v xen.View, gfn xen.GFN, a xen.Access) error
 	SwitchView(v xen.View) error
 	MaximumGPFN() (xen.GFN, error)
@@ -144,6 +145,8 @@ func (s *Views) shadow(v xen.View, gfn xen.GFN) (_ *frame, err error) {
 	if err := s.dom.ChangeGFN(v, gfn, own); err != nil {
 		return nil, err
 	}
+	// Before the frame goes: the view would show what it is used for next.
+	undo = append(undo, func() error { return s.dom.ResetGFN(v, gfn) })
 	if err := s.dom.SetViewAccess(v, gfn, xen.AccessRX); err != nil {
 		return nil, err
 	}
