@@ -281,7 +281,7 @@ func TestLabScopeKilled(t *testing.T) {
 	}
 	ctx := t.Context()
 	g := labtest.SharedGuest(t, labtest.Ordinary())
-	before := g.MustExec(ctx, "workload textsum")
+	labtest.Intact(t, g)
 	busy := g.Start(ctx, "exec workload busy -kinds getppid -spin 1000")
 	for range labtest.Count(30) {
 		cmd := exec.Command("/proc/self/exe", g.Name())
@@ -305,9 +305,7 @@ func TestLabScopeKilled(t *testing.T) {
 			t.Error("the tool was not killed")
 		}
 		recoverGuest(t, g.Name())
-		if after := g.MustExec(ctx, "workload textsum"); after != before {
-			t.Fatalf("kernel text: %s, before %s", after, before)
-		}
+		g.MustExec(ctx, "true")
 	}
 	g.MustExec(ctx, fmt.Sprintf("kill -TERM %d", busy.PID()))
 	if out, status := busy.Wait(ctx); status != 0 {

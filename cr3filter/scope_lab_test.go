@@ -3,11 +3,9 @@
 package cr3filter_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/govmi/govmi/cr3filter"
 	"github.com/govmi/govmi/internal/lab/guest"
@@ -82,7 +80,7 @@ func ways(t *testing.T) (all []cr3filter.ScopeOptions) {
 // breakpoint counts n, with every mechanism, and the kernel's text stays as it
 // was.
 func TestLabScopeExact(t *testing.T) {
-	intact(t, labtest.Ordinary())
+	labtest.Intact(t, labtest.SharedGuest(t, labtest.Ordinary()))
 	for _, o := range ways(t) {
 		t.Run(fmt.Sprintf("%v, views %v", o.Mechanisms[0], !o.NoViews), func(t *testing.T) {
 			exactHits(t, labtest.Ordinary(), o, labtest.Count(10000), "")
@@ -96,25 +94,12 @@ func TestLabScopeMigrating(t *testing.T) {
 		t.Skip("the VMX lane's emulator runs guests of one vCPU only")
 	}
 	two := guest.Spec{KASLR: true, VCPUs: 2}
-	intact(t, two)
+	labtest.Intact(t, labtest.SharedGuest(t, two))
 	for _, o := range ways(t) {
 		t.Run(o.Mechanisms[0].String(), func(t *testing.T) {
 			exactHits(t, two, o, labtest.Count(10000), "-migrate")
 		})
 	}
-}
-
-// intact checks, at the test's end, that the guest's kernel is as it was.
-func intact(t *testing.T, spec guest.Spec) {
-	g := labtest.SharedGuest(t, spec)
-	before := g.MustExec(t.Context(), "workload textsum")
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-		defer cancel()
-		if after, _, err := g.Guest.Exec(ctx, "workload textsum"); err != nil || after != before {
-			t.Errorf("kernel text %q, before %q, %v", after, before, err)
-		}
-	})
 }
 
 func exactHits(t *testing.T, spec guest.Spec, o cr3filter.ScopeOptions, n int, how string) {

@@ -38,14 +38,16 @@ func TestLabFilterWatch(t *testing.T) {
 		t.Errorf("status %d: %s", status, msg.String())
 	}
 	for _, pid := range pids {
-		m := regexp.MustCompile(`(?m)^workload\[` + pid + `\]: entered (\d+) times, ran \d+\.\d+ s, ended$`).FindStringSubmatch(out.String())
+		// The child's name is that of the link which it was executed by.
+		m := regexp.MustCompile(`(?m)^\w+\[` + pid + `\]: entered (\d+) times, ran \d+\.\d+ s, ended$`).FindStringSubmatch(out.String())
 		if m == nil {
 			t.Fatalf("process %s is not in the summary:\n%s", pid, out.String())
 		}
 		if times, err := strconv.Atoi(m[1]); err != nil || times < n {
 			t.Errorf("process %s entered %s times, want %d at least", pid, m[1], n)
 		}
-		if lines := strings.Count(out.String(), "-> workload["+pid+"]\n"); fmt.Sprint(lines) != m[1] {
+		entering := regexp.MustCompile(`(?m)-> \w+\[`+pid+`\]$`).FindAllString(out.String(), -1)
+		if lines := len(entering); fmt.Sprint(lines) != m[1] {
 			t.Errorf("%d lines of entering process %s, entered %s times", lines, pid, m[1])
 		}
 	}

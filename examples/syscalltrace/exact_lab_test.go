@@ -35,7 +35,7 @@ func TestLabExactSMP(t *testing.T) {
 func exact(t *testing.T, spec guest.Spec, n int, how string) {
 	ctx := t.Context()
 	g := labtest.SharedGuest(t, spec)
-	intact(t, g)
+	labtest.Intact(t, g)
 	// They have little of the CPU, so that the test ends; calls they make all the same.
 	var neighbours []*labtest.Command
 	for range 2 {

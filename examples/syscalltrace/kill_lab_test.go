@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 func TestLabSignals(t *testing.T) {
 	ctx := t.Context()
 	g := labtest.SharedGuest(t, shared)
-	intact(t, g)
+	labtest.Intact(t, g)
 	busy := g.Start(ctx, "exec workload busy -kinds read,write,getppid -spin 10000")
 	for i := range labtest.Count(40) {
 		sig := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}[i%2]

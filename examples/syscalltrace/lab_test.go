@@ -108,24 +108,12 @@ func caller(t *testing.T, g *labtest.Guest, kind string, n int, more string) (*l
 	return c, pid
 }
 
-// intact checks, at the test's end, that the guest's kernel is as it was.
-func intact(t *testing.T, g *labtest.Guest) {
-	before := g.MustExec(t.Context(), "workload textsum")
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if after, _, err := g.Guest.Exec(ctx, "workload textsum"); err != nil || after != before {
-			t.Errorf("kernel text %q, before %q, %v", after, before, err)
-		}
-	})
-}
-
 var shared = labtest.Ordinary()
 
 // Each completed call of the process is one line, and nobody else's are.
 func TestLabEveryCall(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
-	intact(t, g)
+	labtest.Intact(t, g)
 	busy := g.Start(t.Context(), "exec workload busy -kinds pread64,getuid -spin 1000000")
 	n := labtest.Count(2000)
 	c, pid := caller(t, g, "pread64", n, "")
@@ -161,7 +149,7 @@ func TestLabEveryCall(t *testing.T) {
 // With -e only the chosen calls are trapped, whole and exactly.
 func TestLabChosenCalls(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
-	intact(t, g)
+	labtest.Intact(t, g)
 	n := labtest.Count(2000)
 	c, pid := caller(t, g, "openat", n, "-threads 2")
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-e", "openat,uname")
@@ -179,7 +167,7 @@ func TestLabChosenCalls(t *testing.T) {
 // A process that starts after the tracer is found by its name.
 func TestLabByName(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
-	intact(t, g)
+	labtest.Intact(t, g)
 	tr := start(t, "-domain", g.Name(), "-comm", "cat")
 	out, status := g.Exec(t.Context(), "cat /etc/hostname; cat /no/such/file")
 	if status != 1 {
@@ -204,7 +192,7 @@ func TestLabByName(t *testing.T) {
 
 func TestLabSummaryAndJSON(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
-	intact(t, g)
+	labtest.Intact(t, g)
 	n := labtest.Count(1000)
 	c, pid := caller(t, g, "openat-enoent", n, "")
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-c")
@@ -239,7 +227,7 @@ func TestLabSummaryAndJSON(t *testing.T) {
 // Ended in mid-trace, the tracer leaves a guest that works on.
 func TestLabInterrupted(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
-	intact(t, g)
+	labtest.Intact(t, g)
 	busy := g.Start(t.Context(), "exec workload busy -kinds read,write")
 	tr := start(t, "-domain", g.Name())
 	for end := time.Now().Add(patience); count(tr.out.String(), `^workload\[`) < 100; {
@@ -258,7 +246,7 @@ func TestLabInterrupted(t *testing.T) {
 
 func TestLabRefused(t *testing.T) {
 	g := labtest.SharedGuest(t, shared)
-	intact(t, g)
+	labtest.Intact(t, g)
 	for _, tt := range []struct {
 		args []string
 		want string
