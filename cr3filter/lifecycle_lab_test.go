@@ -283,7 +283,7 @@ func TestLabScopeKilled(t *testing.T) {
 	g := labtest.SharedGuest(t, labtest.Ordinary())
 	labtest.Intact(t, g)
 	busy := g.Start(ctx, "exec workload busy -kinds getppid -spin 1000")
-	for range labtest.Count(30) {
+	for range labtest.Count(10) {
 		cmd := exec.Command("/proc/self/exe", g.Name())
 		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", toolVar, busy.PID()))
 		out, err := cmd.StdoutPipe()
