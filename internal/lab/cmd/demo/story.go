@@ -26,7 +26,7 @@ var neighbours = []string{
 func run(ctx context.Context, program string, out io.Writer) (err error) {
 	say := func(format string, args ...any) { fmt.Fprintf(out, "demo: "+format+"\n", args...) }
 
-	spec := guest.Spec{Name: "demo", KASLR: true, Run: neighbours}
+	spec := guest.Spec{Name: "demo", KASLR: true, AltP2M: true, Run: neighbours}
 	say("starting a Linux guest with %d busy processes, its kernel at a random address", len(neighbours))
 	g, err := guest.Start(ctx, spec)
 	if err != nil {
