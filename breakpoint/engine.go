@@ -45,7 +45,7 @@ type Engine struct {
 	mu     sync.Mutex // serialises changes; Handle takes no lock
 	closed bool
 
-	hits, stale, foreign, overwritten, refreshed atomic.Uint64
+	hits, stale, foreign, overwritten, refreshed, writes atomic.Uint64
 }
 
 // Stats counts what an [Engine] saw.
@@ -61,6 +61,8 @@ type Stats struct {
 	// Refreshed is the number of frames copied again because the guest changed
 	// its own, see [Engine.Refresh].
 	Refreshed uint64
+	// Writes is the number of the guest's writes to such frames in the view.
+	Writes uint64
 }
 
 // Breakpoint is one patched instruction.
@@ -303,7 +305,7 @@ func (e *Engine) Stats() Stats {
 	return Stats{
 		Hits: e.hits.Load(), Stale: e.stale.Load(),
 		Foreign: e.foreign.Load(), Overwritten: e.overwritten.Load(),
-		Refreshed: e.refreshed.Load(),
+		Refreshed: e.refreshed.Load(), Writes: e.writes.Load(),
 	}
 }
 

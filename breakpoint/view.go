@@ -196,5 +196,6 @@ func (e *Engine) refresh(f *frame) {
 // the guest to code of its own: the vCPU does it to the guest's own frame and
 // comes back at once. Set it as the handler of a [vmi.Loop].
 func (e *Engine) HandleMemAccess(r *xen.Request) xen.Response {
+	e.writes.Add(1)
 	return xen.Response{Switch: true, View: 0, Step: xen.FastStep, StepView: r.View}
 }

@@ -158,6 +158,7 @@ func (g *viewGate) stats() breakpoint.Stats {
 		s.Foreign += o.Foreign
 		s.Overwritten += o.Overwritten
 		s.Refreshed += o.Refreshed
+		s.Writes += o.Writes
 	}
 	return s
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 	"github.com/govmi/govmi/xen"
 )
@@ -215,8 +216,7 @@ func TestLabViews(t *testing.T) {
 
 // What Xen answers to operations on views that cannot be.
 func TestLabViewErrors(t *testing.T) {
-	g := sharedGuest(t)
-	plain := lookup(t, g)
+	plain := lookup(t, labtest.CreatePaused(t, guest.Spec{Name: "no-views", MemoryMiB: 64}))
 	_, err := plain.AltP2M()
 	if !errors.Is(err, xen.ErrNotSupported) || !strings.Contains(err.Error(), "altp2m=") {
 		t.Errorf("a domain without views: %v", err)
