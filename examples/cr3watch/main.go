@@ -10,17 +10,10 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"runtime"
-	"syscall"
+
+	"github.com/govmi/govmi/examples/internal/session"
 )
 
 func main() {
-	// See [xen.Monitor.Serve]: events are cheaper with a second one.
-	runtime.GOMAXPROCS(max(2, runtime.GOMAXPROCS(0)))
-	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	status := run(ctx, nil, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
+	session.Main(func(ctx context.Context, args []string) int { return run(ctx, nil, args, os.Stdout, os.Stderr) })
 }

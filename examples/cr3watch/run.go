@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"time"
 
 	"github.com/govmi/govmi/cr3filter"
@@ -65,7 +64,7 @@ func follow(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wr
 		defer cancel()
 	}
 	served := make(chan error, 1)
-	go func() { served <- guarded(func() error { return s.Loop.Run(ctx) }) }()
+	go func() { served <- session.Guarded(func() error { return s.Loop.Run(ctx) }) }()
 	for _, t := range tasks {
 		if err := w.add(t); err != nil {
 			cancel()
@@ -113,14 +112,4 @@ func (w *watch) run(served <-chan error, cancel func(), out io.Writer) (failed e
 			}
 		}
 	}
-}
-
-// guarded turns a panic of f into an error, so that the guest is restored.
-func guarded(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return f()
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/govmi/govmi/cr3filter"
@@ -81,7 +80,7 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 	}
 	t.ended = cancel
 	served := make(chan error, 1)
-	go func() { served <- guarded(func() error { return s.Loop.Run(ctx) }) }()
+	go func() { served <- session.Guarded(func() error { return s.Loop.Run(ctx) }) }()
 	stopServing := func() error { cancel(); return <-served }
 
 	n, err := t.insert(scope, g, s.VCPUs)
@@ -174,14 +173,4 @@ func unlessCanceled(err error) error {
 		return nil
 	}
 	return err
-}
-
-// guarded turns a panic of f into an error, so that the guest is restored.
-func guarded(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return f()
 }

@@ -2,16 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/govmi/govmi/examples/internal/session"
 )
 
 func TestUsage(t *testing.T) {
@@ -80,15 +76,5 @@ func TestOutputFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "no", "such", "folder")
 	if status := run(t.Context(), []string{"-domain", "g", "-o", file}, &out, &msg); status != 1 || strings.Count(msg.String(), "\n") != 1 {
 		t.Errorf("status %d, %q", status, msg.String())
-	}
-}
-
-func TestGuarded(t *testing.T) {
-	err := guarded(func() error { panic("boo") })
-	if err == nil || !strings.Contains(err.Error(), "boo") || strings.Contains(session.OneLine(err), "\n") {
-		t.Errorf("%v", err)
-	}
-	if err := guarded(func() error { return context.Canceled }); !errors.Is(err, context.Canceled) || unlessCanceled(err) != nil {
-		t.Errorf("%v", err)
 	}
 }
