@@ -134,7 +134,7 @@ func (l *lifecycle) insertHooks() error {
 		if err != nil {
 			return err
 		}
-		if _, err := l.s.insert(va, h.always, func(p *Point) { p.hook = h.hook }); err != nil {
+		if _, err := l.s.insert(va, h.always, func(a *actions) { a.hook = h.hook }); err != nil {
 			return fmt.Errorf("%s: %w", h.name, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -128,8 +129,15 @@ type ScopeStats struct {
 
 // Point is one address with a breakpoint of a scope.
 type Point struct {
-	scope    *Scope
-	pin      *pin
+	scope   *Scope
+	pin     *pin
+	always  bool // also for vCPUs outside
+	actions atomic.Pointer[actions]
+}
+
+// actions is what a hit does. It is replaced as a whole, since hits may come
+// meanwhile.
+type actions struct {
 	handlers []Handler
 	hook     func(r *xen.Request, t linux.Task, resp *xen.Response)
 }
@@ -232,21 +240,28 @@ func (s *Scope) Placement() string { return s.gate.String() }
 // one that wants more than to go on. Errors are those of
 // [breakpoint.Engine.Insert], but for [breakpoint.ErrExists].
 func (s *Scope) Insert(va vmi.VirtAddr, h Handler) (*Point, error) {
-	return s.insert(va, false, func(p *Point) { p.handlers = append(p.handlers, h) })
+	return s.insert(va, false, func(a *actions) { a.handlers = append(slices.Clip(a.handlers), h) })
 }
 
-func (s *Scope) insert(va vmi.VirtAddr, always bool, set func(*Point)) (*Point, error) {
+func (s *Scope) insert(va vmi.VirtAddr, always bool, set func(*actions)) (*Point, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, fmt.Errorf("breakpoint at %v: %w", va, os.ErrClosed)
 	}
+	var a actions
 	if p := s.points[va]; p != nil {
-		set(p) // before any event of the address is handled: Start comes later
+		if always && !p.always {
+			return nil, fmt.Errorf("breakpoint at %v: %w, and the scope needs one for all processes", va, breakpoint.ErrExists)
+		}
+		a = *p.actions.Load()
+		set(&a)
+		p.actions.Store(&a)
 		return p, nil
 	}
-	p := &Point{scope: s}
-	set(p)
+	p := &Point{scope: s, always: always}
+	set(&a)
+	p.actions.Store(&a)
 	var err error
 	p.pin, err = s.gate.insert(s.guest.Kernel.AddressSpace(), va, func(r *xen.Request) xen.Response { return s.hit(p, r) }, always)
 	if err != nil {
@@ -338,28 +353,29 @@ func (s *Scope) hit(p *Point, r *xen.Request) (resp xen.Response) {
 		return resp
 	}
 	mine, leaving := s.life.has(tgid)
+	do := p.actions.Load()
 	switch {
-	case mine && len(p.handlers) > 0:
+	case mine && len(do.handlers) > 0:
 		s.hits.Add(1)
-		for _, h := range p.handlers {
+		for _, h := range do.handlers {
 			if a := h(r, t); a != (xen.Response{}) {
 				resp = a
 			}
 		}
-	case !mine && p.hook == nil:
+	case !mine && do.hook == nil:
 		s.foreign.Add(1)
 	}
-	if leaving && p.hook == nil {
+	if leaving && do.hook == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.fail(s.life.remove(tgid, r.VCPU, &resp))
 		return resp
 	}
-	if p.hook != nil {
+	if do.hook != nil {
 		s.hooks.Add(1)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		p.hook(r, t, &resp)
+		do.hook(r, t, &resp)
 		return resp
 	}
 	if !mine && s.filter.Load() != nil && !s.filter.Load().Watched(vmi.CR3(r.Regs.CR3)) {
