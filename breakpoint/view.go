@@ -79,26 +79,26 @@ func (s *Views) NewEngine(dom Domain) (*Engine, error) {
 func (s *Views) Switch(v xen.View) error { return s.dom.SwitchView(v) }
 
 // Close turns altp2m off, so that all vCPUs see the guest's own frames, and takes
-// the others back. Engines are to be closed before. It goes on after errors and
-// is idempotent.
+// the others back. Engines are to be closed before. It is idempotent; while altp2m
+// cannot be turned off it changes nothing and can be called again.
 func (s *Views) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
-	s.closed = true
-	errs := []error{s.dom.SetAltP2M(false)}
-	for _, g := range s.own {
-		errs = append(errs, s.dom.RemoveFrame(g))
+	err := s.dom.SetAltP2M(false)
+	if err != nil && !errors.Is(err, xen.ErrNoDomain) {
+		return err // the views may still show the frames
 	}
-	var left []error
-	for _, err := range errs {
-		if !errors.Is(err, xen.ErrNoDomain) { // a guest that is gone has none of it
-			left = append(left, err)
+	s.closed = true
+	var errs []error
+	for _, g := range s.own {
+		if err := s.dom.RemoveFrame(g); !errors.Is(err, xen.ErrNoDomain) { // a guest that is gone has none of it
+			errs = append(errs, err)
 		}
 	}
-	return errors.Join(left...)
+	return errors.Join(errs...)
 }
 
 // shadow is what a view's frame is a copy of.

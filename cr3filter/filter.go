@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -87,7 +88,7 @@ type Stats struct {
 // Handle must be served. The error matches [xen.ErrNotSupported] if there is
 // none of the mechanisms.
 func Open(mon Monitor, c Config, notify func(Switch) xen.Response) (*Filter, error) {
-	if c.Mechanisms == nil {
+	if len(c.Mechanisms) == 0 {
 		c.Mechanisms = []Mechanism{FilteredByXen, FilteredHere}
 	}
 	m, info, err := choose(mon, c.Mechanisms)
@@ -154,6 +155,9 @@ func (f *Filter) Watch(c vmi.CR3) error {
 	if err != nil {
 		return err
 	}
+	if f.closed {
+		return fmt.Errorf("watch root %v: %w", root, os.ErrClosed)
+	}
 	if f.watches(root) {
 		return fmt.Errorf("watch root %v: it %w", root, xen.ErrExists)
 	}
@@ -177,6 +181,9 @@ func (f *Filter) Unwatch(c vmi.CR3) error {
 	root, err := f.root("unwatch", c)
 	if err != nil {
 		return err
+	}
+	if f.closed {
+		return fmt.Errorf("unwatch root %v: %w", root, os.ErrClosed)
 	}
 	if !f.watches(root) {
 		return fmt.Errorf("unwatch root %v: %w", root, xen.ErrNotFound)

@@ -58,18 +58,24 @@ func (p *pin) disarm() {
 // the answer to the event that it is about.
 type viewGate struct {
 	views  *breakpoint.Views
-	dom    Domain
 	inner  *breakpoint.Engine
 	outer  *breakpoint.Engine // what vCPUs outside see too; nil without such
 	closed bool
 }
 
-func newViewGate(views *breakpoint.Views, dom Domain) (*viewGate, error) {
+// newViewGate returns a gate that has breakpoints for all if always is set.
+func newViewGate(views *breakpoint.Views, dom Domain, always bool) (*viewGate, error) {
 	inner, err := views.NewEngine(dom)
 	if err != nil {
 		return nil, err
 	}
-	return &viewGate{views: views, dom: dom, inner: inner}, nil
+	g := &viewGate{views: views, inner: inner}
+	if always {
+		if g.outer, err = views.NewEngine(dom); err != nil {
+			return nil, errors.Join(err, inner.Close())
+		}
+	}
+	return g, nil
 }
 
 func (g *viewGate) String() string { return "altp2m view" }
@@ -84,9 +90,7 @@ func (g *viewGate) insert(space vmi.AddressSpace, va vmi.VirtAddr, h breakpoint.
 		return p, nil
 	}
 	if g.outer == nil {
-		if g.outer, err = g.views.NewEngine(g.dom); err != nil {
-			return nil, errors.Join(err, b.Remove())
-		}
+		return nil, errors.Join(errors.ErrUnsupported, b.Remove())
 	}
 	c, err := g.outer.Insert(space, va, h)
 	if err != nil {
@@ -262,14 +266,16 @@ func (g *byteGate) cross(v xen.VCPU, in bool) (err error) {
 	if was == (g.n > 0) {
 		return nil
 	}
-	if len(g.inside) > 1 {
-		// The other vCPUs run, see [breakpoint.Breakpoint.Arm].
-		if err := gone(g.dom.Pause()); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, gone(g.dom.Unpause())) }()
-	}
 	var errs []error
+	if len(g.inside) > 1 {
+		// The other vCPUs run, see [breakpoint.Breakpoint.Arm]. The bytes change
+		// even if they could not be stopped.
+		perr := g.dom.Pause()
+		if perr == nil {
+			defer func() { err = errors.Join(err, gone(g.dom.Unpause())) }()
+		}
+		errs = append(errs, gone(perr))
+	}
 	for _, p := range g.gated {
 		if g.n == 0 {
 			p.disarm()

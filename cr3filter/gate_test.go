@@ -152,7 +152,7 @@ func TestViewGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := newViewGate(views, s)
+	g, err := newViewGate(views, s, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,9 +160,6 @@ func TestViewGate(t *testing.T) {
 	var r xen.Response
 	if err := errors.Join(g.enter(0, &r)); err != nil || r != (xen.Response{Switch: true, View: 1}) {
 		t.Errorf("enter: %+v, %v", r, err)
-	}
-	if err := g.leave(0, &r); err != nil || r != (xen.Response{Switch: true, View: 0}) {
-		t.Errorf("leave: %+v, %v", r, err)
 	}
 	insert(t, g, s, 1, true)
 	if err := g.leave(0, &r); err != nil || r != (xen.Response{Switch: true, View: 2}) {
@@ -192,5 +189,28 @@ func TestViewGate(t *testing.T) {
 	}
 	if err := errors.Join(g.close(), g.close()); err != nil || s.on || s.all != 0 || s.code()[0] != 0x55 {
 		t.Errorf("after closing: altp2m %v, view %d, %v", s.on, s.all, err)
+	}
+}
+
+// Without breakpoints for all, outside is the guest's own view.
+func TestViewGateAlone(t *testing.T) {
+	s := newGuest()
+	views, err := breakpoint.OpenViews(s, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := newViewGate(views, s, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r xen.Response
+	if err := g.leave(0, &r); err != nil || r != (xen.Response{Switch: true, View: 0}) {
+		t.Errorf("leave: %+v, %v", r, err)
+	}
+	if _, err := g.insert(s.space(), codeVA, quiet, true); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a breakpoint for all: %v", err)
+	}
+	if err := g.close(); err != nil || s.on {
+		t.Errorf("after closing: altp2m %v, %v", s.on, err)
 	}
 }

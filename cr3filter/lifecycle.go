@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/vmi/linux"
@@ -37,8 +38,8 @@ type process struct {
 	// next is the root that it is about to switch to, executing a program. It is
 	// watched only from the switch on: the program may not come to run.
 	next    vmi.PhysAddr
-	exiting map[vmi.VirtAddr]struct{} // threads that have begun to end
-	leaving bool                      // it has another name now
+	exiting map[vmi.VirtAddr]int32 // ids of the threads that have begun to end
+	leaving bool                   // it has another name now
 }
 
 // lifecycle keeps the set of processes and their roots. Its methods are called
@@ -54,6 +55,7 @@ type lifecycle struct {
 	roots   map[vmi.PhysAddr]int // processes on a watched root
 	nexts   int                  // processes with next set
 	inside  []vmi.PhysAddr       // by vCPU: the watched root that it has loaded, or 0
+	regs    *xen.Registers       // of the CR3 write that is handled
 }
 
 // open finds out whether there is what the scope is to be about.
@@ -142,10 +144,8 @@ func (l *lifecycle) insertHooks() error {
 }
 
 // start takes in the processes that there are, with the guest paused, and returns
-// which vCPUs run one of them. The caller does not hold mu.
+// which vCPUs run one of them.
 func (l *lifecycle) start() (inside []bool, err error) {
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
 	inside = make([]bool, l.s.vcpus)
 	if l.s.process == (Process{}) {
 		for v := range inside {
@@ -174,8 +174,11 @@ func (l *lifecycle) start() (inside []bool, err error) {
 	}
 	for v := range inside {
 		r, err := l.s.guest.Domain.Registers(xen.VCPU(v))
-		if err != nil {
+		if errors.Is(err, syscall.ENODATA) {
 			continue // offline
+		}
+		if err != nil {
+			return nil, err
 		}
 		if root := f.Masked(vmi.CR3(r.CR3)); f.watches(root) {
 			l.inside[v], inside[v] = root, true
@@ -260,6 +263,9 @@ func (l *lifecycle) hold(root vmi.PhysAddr) error {
 // release takes back one hold. vCPUs that have the root loaded still are
 // outside from now on, since Xen will not report their next switch.
 func (l *lifecycle) release(root vmi.PhysAddr, v xen.VCPU, resp *xen.Response) error {
+	if l.roots[root] == 0 {
+		return nil
+	}
 	if l.roots[root]--; l.roots[root] > 0 {
 		return nil
 	}
@@ -316,19 +322,30 @@ func (l *lifecycle) switched(w Switch) (in bool, err error) {
 // replaced handles the switch of a process to the page tables of the program that
 // it executes. The old ones are freed after it.
 func (l *lifecycle) replaced(w Switch) error {
-	for _, p := range l.procs {
-		if p.root != w.From || p.next != w.To {
-			continue
-		}
-		p.root, p.next = w.To, 0
-		l.nexts--
-		err := l.hold(w.To)
-		if int(w.VCPU) < len(l.inside) {
-			l.inside[w.VCPU] = w.To
-		}
-		return errors.Join(err, l.release(w.From, w.VCPU, new(xen.Response)))
+	// A program that did not come to run leaves its page tables to others. Only
+	// the process itself has them as its own when it switches to them.
+	t, err := l.s.guest.Kernel.CurrentTask(l.regs)
+	if err != nil {
+		return nil
 	}
-	return nil
+	tgid, err := t.TGID()
+	p := l.procs[tgid]
+	if err != nil || p == nil || p.root != w.From || p.next != w.To {
+		return nil
+	}
+	if root, err := t.Root(); err != nil || l.masked(root) != w.To {
+		return nil
+	}
+	p.root, p.next = w.To, 0
+	l.nexts--
+	// First the old root, whose place the new one may need.
+	err = l.release(w.From, w.VCPU, new(xen.Response))
+	if herr := l.hold(w.To); herr != nil {
+		delete(l.procs, tgid)
+		l.publish()
+		return errors.Join(err, fmt.Errorf("process %d is not followed any more: %w", tgid, herr))
+	}
+	return err
 }
 
 func (l *lifecycle) executes(r *xen.Request, t linux.Task, _ *xen.Response) {
@@ -391,7 +408,7 @@ func (l *lifecycle) runs(tgid int32, v xen.VCPU, resp *xen.Response) error {
 
 func (l *lifecycle) forks(r *xen.Request, t linux.Task, _ *xen.Response) {
 	tgid, err := t.TGID()
-	if err != nil || l.procs[tgid] == nil {
+	if p := l.procs[tgid]; err != nil || p == nil || p.leaving {
 		return
 	}
 	child, err := l.s.guest.Kernel.TaskAt(vmi.VirtAddr(r.Regs.RDI))
@@ -408,10 +425,10 @@ func (l *lifecycle) exits(r *xen.Request, t linux.Task, resp *xen.Response) {
 		return
 	}
 	if p.exiting == nil {
-		p.exiting = map[vmi.VirtAddr]struct{}{}
+		p.exiting = map[vmi.VirtAddr]int32{}
 	}
-	if len(p.exiting) < maxProcesses {
-		p.exiting[t.Addr] = struct{}{}
+	if tid, err := t.PID(); err == nil && len(p.exiting) < maxProcesses {
+		p.exiting[t.Addr] = tid
 	}
 	if l.last(t, p) {
 		l.s.fail(l.remove(tgid, r.VCPU, resp))
@@ -428,7 +445,8 @@ func (l *lifecycle) last(t linux.Task, p *process) bool {
 		if err != nil {
 			return false // the list changes; the next thread's end will tell
 		}
-		if _, ok := p.exiting[th.Addr]; !ok {
+		// Another thread may be where one was that has ended.
+		if tid, err := th.PID(); err != nil || p.exiting[th.Addr] != tid {
 			return false
 		}
 	}

@@ -109,6 +109,7 @@ type Scope struct {
 	mu     sync.Mutex
 	vcpus  int
 	points map[vmi.VirtAddr]*Point
+	begun  bool
 	closed bool
 	failed error // in a handler, for want of a better place
 
@@ -146,7 +147,8 @@ type actions struct {
 var ErrNoProcess = errors.New("no such process")
 
 // OpenScope makes a scope, whose events are to be served from now on. Nothing
-// happens in the guest before [Scope.Insert] and [Scope.Start]. The caller closes
+// happens in the guest before [Scope.Insert] and [Scope.Start]; a loop serves one
+// scope. The caller closes
 // the scope before the monitor. The error matches [ErrNoProcess] for a process id
 // or root that the guest does not have; names may have their processes later.
 func OpenScope(g Guest, p Process, o *ScopeOptions) (_ *Scope, err error) {
@@ -170,9 +172,6 @@ func OpenScope(g Guest, p Process, o *ScopeOptions) (_ *Scope, err error) {
 	if err := s.life.open(s); err != nil {
 		return nil, err
 	}
-	if err := g.Monitor.EnableSoftwareBreakpoint(); err != nil {
-		return nil, err
-	}
 	if s.gate, err = s.newGate(); err != nil {
 		return nil, err
 	}
@@ -180,6 +179,9 @@ func OpenScope(g Guest, p Process, o *ScopeOptions) (_ *Scope, err error) {
 		g.Loop.OnSoftwareBreakpoint(s.gate.handle),
 		g.Loop.OnMemAccess(s.gate.access),
 		g.Loop.OnCtrlReg(xen.CR3, s.ctrlReg))
+	if err == nil {
+		err = g.Monitor.EnableSoftwareBreakpoint()
+	}
 	if err != nil {
 		return nil, errors.Join(err, s.gate.close())
 	}
@@ -188,7 +190,7 @@ func OpenScope(g Guest, p Process, o *ScopeOptions) (_ *Scope, err error) {
 
 func (s *Scope) choose() (Mechanism, error) {
 	order := s.opts.Mechanisms
-	if order == nil {
+	if len(order) == 0 {
 		order = mechanisms
 	}
 	if s.process == (Process{}) {
@@ -219,7 +221,7 @@ func (s *Scope) newViewGate(views *breakpoint.Views) (gate, error) {
 	if err := s.guest.Monitor.EnableSingleStep(); err != nil {
 		return nil, err
 	}
-	return newViewGate(views, s.guest.Domain)
+	return newViewGate(views, s.guest.Domain, s.process.Comm != "")
 }
 
 // Mechanism returns how processes are told apart.
@@ -280,13 +282,21 @@ func (p *Point) Disarm() { _ = p.scope.gate.want(p.pin, false) } // cannot fail
 func (p *Point) Arm() error { return p.scope.gate.want(p.pin, true) }
 
 // Start has the scope's processes run into its breakpoints from now on. Events
-// must be served, and all breakpoints inserted.
+// must be served, and all breakpoints inserted. It is called once; after an error
+// the scope is to be closed.
 func (s *Scope) Start() (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("scope of %v: %w", s.process, err)
 		}
 	}()
+	s.mu.Lock()
+	again := s.begun || s.closed
+	s.begun = true
+	s.mu.Unlock()
+	if again {
+		return fmt.Errorf("it was started or closed: %w", os.ErrClosed)
+	}
 	if err := s.life.insertHooks(); err != nil {
 		return err
 	}
@@ -304,6 +314,9 @@ func (s *Scope) Start() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, gone(s.guest.Domain.Unpause())) }()
+	// What the ring holds already is handled after both, or before.
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	inside, err := s.life.start()
 	if err != nil {
 		return err
@@ -314,6 +327,7 @@ func (s *Scope) Start() (err error) {
 // ctrlReg handles a write of CR3.
 func (s *Scope) ctrlReg(r *xen.Request) xen.Response {
 	if f := s.filter.Load(); f != nil {
+		s.life.regs = &r.Regs
 		return f.Handle(r)
 	}
 	return xen.Response{} // nothing is watched yet
