@@ -280,7 +280,7 @@ func TestLabScopeKilled(t *testing.T) {
 		t.Skip("without altp2m the breakpoints of a killed monitor stay in the guest")
 	}
 	ctx := t.Context()
-	g := labtest.SharedGuest(t, labtest.Ordinary())
+	g := labtest.StartGuest(t, labtest.Ordinary()) // not for others afterwards
 	labtest.Intact(t, g)
 	busy := g.Start(ctx, "exec workload busy -kinds getppid -spin 1000")
 	for range labtest.Count(10) {
