@@ -81,6 +81,10 @@ func TestLabCR3FilterChurn(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+	// One that came before the events ended.
+	if _, err := m.Drain(); err != nil {
+		t.Error(err)
+	}
 	g.MustExec(ctx, fmt.Sprintf("kill -TERM %d", busy.PID()))
 	if out, status := busy.Wait(ctx); status != 0 {
 		t.Errorf("the guest's process ended with status %d: %s", status, out)
