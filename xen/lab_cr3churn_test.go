@@ -89,7 +89,8 @@ func TestLabCR3FilterChurn(t *testing.T) {
 	if out, status := busy.Wait(ctx); status != 0 {
 		t.Errorf("the guest's process ended with status %d: %s", status, out)
 	}
-	if after != before || events == 0 {
+	// With page-table isolation, as in the VMX lane, one process writes CR3 often.
+	if after != before || labtest.VMX() && events == 0 {
 		t.Errorf("%d KiB free in Xen, before %d; %d events", after, before, events)
 	}
 	t.Logf("%d rounds beside %d events: %d KiB free in Xen before and %d after", rounds, events, before, after)
