@@ -201,3 +201,30 @@ func TestFrames(t *testing.T) {
 		t.Error("2^63 pages accepted")
 	}
 }
+
+// A page that is removed beside a monitor goes when no answer is left that Xen
+// could forget: the fake objects to any other order.
+func TestRemoveFrameWaitsForTheMonitor(t *testing.T) {
+	_, g, d := fakeGuest(t, vmx())
+	m := openMonitor(t, d)
+	const gfn = 0x2000
+	if err := d.Populate(gfn); err != nil {
+		t.Fatal(err)
+	}
+	breakpoint := &xenfake.Event{Reason: abi.ReasonSoftwareBreakpoint}
+	if err := g.Inject(breakpoint); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := m.Drain(); n != 1 || err != nil {
+		t.Errorf("Drain() = %d, %v", n, err)
+	}
+	if err := d.RemoveFrame(gfn); err != nil || g.Page(gfn) == nil {
+		t.Errorf("RemoveFrame: %v, page %v", err, g.Page(gfn) != nil)
+	}
+	if err := m.Close(); err != nil || g.Page(gfn) != nil {
+		t.Errorf("Close: %v, page %v", err, g.Page(gfn) != nil)
+	}
+	if err := errors.Join(d.Populate(gfn), d.RemoveFrame(gfn)); err != nil || g.Page(gfn) != nil {
+		t.Errorf("without a monitor: %v", err)
+	}
+}

@@ -166,8 +166,16 @@ func (d *Domain) Populate(gfn GFN) error {
 }
 
 // RemoveFrame takes the page at gfn from the domain. It lives on as long as it
-// is mapped by somebody.
+// is mapped by somebody. While this [Hypervisor] has a [Monitor] of the domain,
+// the page goes when the monitor closes, and the error comes from there.
 func (d *Domain) RemoveFrame(gfn GFN) error {
+	if d.hyp.monitors.removeLater(d.id, gfn) {
+		return nil
+	}
+	return d.removeFrame(gfn)
+}
+
+func (d *Domain) removeFrame(gfn GFN) error {
 	return d.fail("memory_op decrease_reservation", d.hyp.conn.RemoveFrame(uint16(d.id), uint64(gfn)),
 		"the domain has no page there")
 }

@@ -44,6 +44,8 @@ type Hypervisor struct {
 
 	sysctl func() (uint32, error) // negotiated when first needed
 
+	monitors monitors
+
 	closeOnce sync.Once
 	closeErr  error
 }

@@ -99,6 +99,7 @@ func (d *Domain) OpenMonitor(opts *MonitorOptions) (m *Monitor, err error) {
 	if err := d.Unpause(); err != nil {
 		return nil, err
 	}
+	d.hyp.monitors.opened(d.id)
 	return m, nil
 }
 
@@ -135,7 +136,8 @@ func (d *Domain) busy(err error) error {
 // Close detaches from the ring and leaves the guest running: events are
 // disabled, pending requests answered with a plain continue, stepping vCPUs
 // stopped from it, the ring, the mapping and the event channel released. A
-// filter of CR3 writes goes with the ring. It goes on after errors and returns
+// filter of CR3 writes goes with the ring, and then the pages that are to be
+// removed (see [Domain.RemoveFrame]). It goes on after errors and returns
 // them all, except for those of a hypervisor that no longer knows the domain.
 // A Serve that runs is ended first. Close is idempotent.
 //
@@ -169,6 +171,11 @@ func (m *Monitor) shut() error {
 	hyp = append(hyp, m.events.stopStepping())
 	_, err := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventDisable)
 	hyp = append(hyp, d.fail("vm_event disable", err, ""))
+	for _, gfn := range d.hyp.monitors.closed(d.id) {
+		if err == nil {
+			hyp = append(hyp, d.removeFrame(gfn))
+		}
+	}
 	local = append(local, d.fail("unmap the monitor ring", d.hyp.conn.Unmap(m.mem), ""))
 	m.mem, m.ring = nil, nil
 	local = append(local, d.fail("unbind the event channel", m.ch.Close(), ""))

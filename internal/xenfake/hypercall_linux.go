@@ -371,6 +371,9 @@ func (x *Xen) memoryOp(cmd, arg uint64) (int64, syscall.Errno) {
 		if _, ok := d.slots[*gfn]; !ok {
 			return 0, 0
 		}
+		if d.ring != nil && d.ring.reqProd > 0 {
+			x.violate("page %#x removed beside a ring: Xen would forget answers that vCPUs have not taken yet", *gfn)
+		}
 		delete(d.slots, *gfn)
 		return 1, 0
 	}
