@@ -56,9 +56,6 @@ type lifecycle struct {
 	nexts   int                  // processes with next set
 	inside  []vmi.PhysAddr       // by vCPU: the watched root that it has loaded, or 0
 	regs    *xen.Registers       // of the CR3 write that is handled
-
-	// loading is what each vCPU's last CR3 write that came loads, or 0.
-	loading []atomic.Uint64
 }
 
 // open finds out whether there is what the scope is to be about.
@@ -66,7 +63,6 @@ func (l *lifecycle) open(s *Scope) (err error) {
 	l.s = s
 	l.procs, l.roots = map[int32]*process{}, map[vmi.PhysAddr]int{}
 	l.inside = make([]vmi.PhysAddr, s.vcpus)
-	l.loading = make([]atomic.Uint64, s.vcpus)
 	if s.process == (Process{}) {
 		return nil
 	}
@@ -177,40 +173,18 @@ func (l *lifecycle) start() (inside []bool, err error) {
 		return inside, nil
 	}
 	for v := range inside {
-		c, err := l.loaded(xen.VCPU(v))
+		r, err := l.s.guest.Domain.Registers(xen.VCPU(v))
 		if errors.Is(err, syscall.ENODATA) {
 			continue // offline
 		}
 		if err != nil {
 			return nil, err
 		}
-		if root := f.Masked(c); f.watches(root) {
+		if root := f.Masked(vmi.CR3(r.CR3)); f.watches(root) {
 			l.inside[v], inside[v] = root, true
 		}
 	}
 	return inside, nil
-}
-
-// written notes the value of a CR3 write, before it is asked whether that is
-// watched. It takes no lock.
-func (l *lifecycle) written(v xen.VCPU, value uint64) {
-	if int(v) < len(l.loading) {
-		l.loading[v].Store(value)
-	}
-}
-
-// loaded returns what a vCPU of the paused guest has in CR3 when it goes on. A
-// write whose event has been answered takes effect only then, so that the
-// register does not tell.
-func (l *lifecycle) loaded(v xen.VCPU) (vmi.CR3, error) {
-	r, err := l.s.guest.Domain.Registers(v)
-	if err != nil {
-		return 0, err
-	}
-	if c := l.loading[v].Load(); c != 0 {
-		return vmi.CR3(c), nil
-	}
-	return vmi.CR3(r.CR3), nil
 }
 
 // has reports whether a process is in the scope, and whether this is its last

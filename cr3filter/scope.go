@@ -326,7 +326,6 @@ func (s *Scope) Start() (err error) {
 
 // ctrlReg handles a write of CR3.
 func (s *Scope) ctrlReg(r *xen.Request) xen.Response {
-	s.life.written(r.VCPU, r.Ctrl.New)
 	if f := s.filter.Load(); f != nil {
 		s.life.regs = &r.Regs
 		return f.Handle(r)
