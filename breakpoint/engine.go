@@ -88,15 +88,32 @@ func New(frames vmi.FrameMapper, dom Domain) *Engine {
 
 // Insert places a breakpoint on the instruction at va, as space maps it now.
 // Events must already be served by Handle: the first hit may come before
-// Insert returns. The guest is paused for the moment. Errors wrap [ErrInstruction] if the instruction cannot be
-// stepped over, [ErrExists] if the address has a breakpoint.
+// Insert returns. The guest is paused for the moment. Errors wrap
+// [ErrInstruction] if the instruction cannot be stepped over, [ErrExists] if the
+// address has a breakpoint.
 func (e *Engine) Insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
+	return e.insertNew(space, va, h, true)
+}
+
+// InsertDisarmed is Insert of a breakpoint that [Breakpoint.Arm] is to put in
+// place.
+func (e *Engine) InsertDisarmed(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
+	return e.insertNew(space, va, h, false)
+}
+
+func (e *Engine) insertNew(space vmi.AddressSpace, va vmi.VirtAddr, h Handler, armed bool) (*Breakpoint, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil, fmt.Errorf("breakpoint at %v: %w", va, os.ErrClosed)
 	}
 	b, err := e.insert(space, va, h)
+	if err == nil && armed {
+		f := (*e.mapped.Load())[b.phys.GFN()]
+		if err = e.paused(func() { b.inPlace = f.arm(b.phys.Offset()) }); err != nil {
+			e.remove(b)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("breakpoint at %v: %w", va, err)
 	}
@@ -124,11 +141,6 @@ func (e *Engine) insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Br
 	armed[phys] = b
 	e.armed.Store(&armed)
 	f.original[phys.Offset()] = f.bytes[phys.Offset()]
-	err = e.paused(func() { b.inPlace = f.arm(phys.Offset()) })
-	if err != nil {
-		e.remove(b)
-		return nil, err
-	}
 	return b, nil
 }
 

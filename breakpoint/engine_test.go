@@ -376,6 +376,25 @@ func TestDisarmArm(t *testing.T) {
 	}
 }
 
+func TestInsertDisarmed(t *testing.T) {
+	g := newGuest()
+	e := New(g, g)
+	defer e.Close()
+	b, err := e.InsertDisarmed(g.space(), textVA+0x100, func(*xen.Request) xen.Response { return xen.Response{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := g.text()[0x100]; got != 0xf3 {
+		t.Errorf("byte %#x when inserted, want the original", got)
+	}
+	if err := b.Arm(); err != nil || g.text()[0x100] != int3 {
+		t.Errorf("byte %#x while armed, %v", g.text()[0x100], err)
+	}
+	if err := b.Remove(); err != nil || g.text()[0x100] != 0xf3 {
+		t.Errorf("byte %#x at the end, %v", g.text()[0x100], err)
+	}
+}
+
 // An event of a breakpoint disarmed meanwhile still counts for its handler.
 func TestHitWhileDisarmed(t *testing.T) {
 	g := newGuest()

@@ -209,16 +209,18 @@ func (g *byteGate) String() string { return "patched byte" }
 func (g *byteGate) insert(space vmi.AddressSpace, va vmi.VirtAddr, h breakpoint.Handler, always bool) (*pin, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b, err := g.engine.Insert(space, va, h)
+	gated := !always && !g.open
+	insert := g.engine.Insert
+	if gated && g.n == 0 {
+		insert = g.engine.InsertDisarmed // nobody is to run into it
+	}
+	b, err := insert(space, va, h)
 	if err != nil {
 		return nil, err
 	}
 	p := &pin{bs: []*breakpoint.Breakpoint{b}}
-	if !always && !g.open {
+	if gated {
 		g.gated = append(g.gated, p)
-		if g.n == 0 {
-			p.disarm()
-		}
 	}
 	return p, nil
 }

@@ -95,6 +95,9 @@ func TestByteGate(t *testing.T) {
 	gated := insert(t, g, s, 0, false)
 	insert(t, g, s, 1, true)
 	inserting := s.pauses - before
+	if inserting != 1 {
+		t.Errorf("paused %d times to insert, want once: only the one for all vCPUs is put in place", inserting)
+	}
 	type state struct{ gated, always bool }
 	var got []state
 	step := func(f func() error) {
