@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/govmi/govmi/vmi"
@@ -31,10 +33,12 @@ type Views struct {
 	dom    ViewDomain
 	frames vmi.FrameMapper
 
-	mu     sync.Mutex
-	next   xen.GFN // above all of the guest's frames
-	own    []xen.GFN
-	closed bool
+	mu      sync.Mutex
+	next    xen.GFN // above all of the guest's frames
+	own     []xen.GFN
+	engines map[xen.View]*Engine
+	writing map[xen.VCPU]xen.View // vCPUs that write to a frame, and where they go back to
+	closed  bool
 }
 
 // OpenViews turns the guest's altp2m on. The guest's memory is copied through
@@ -43,7 +47,8 @@ type Views struct {
 // uses it, or one died.
 //
 // The caller needs single-step events (see [xen.Monitor.EnableSingleStep]) and
-// has [Engine.HandleMemAccess] serve accesses to memory.
+// has [Views.HandleMemAccess] and [Views.HandleSingleStep] serve accesses to
+// memory and executed instructions.
 func OpenViews(dom ViewDomain, frames vmi.FrameMapper) (*Views, error) {
 	on, err := dom.AltP2M()
 	if err != nil {
@@ -59,7 +64,10 @@ func OpenViews(dom ViewDomain, frames vmi.FrameMapper) (*Views, error) {
 	if err := dom.SetAltP2M(true); err != nil {
 		return nil, err
 	}
-	return &Views{dom: dom, frames: frames, next: last + 1}, nil
+	return &Views{
+		dom: dom, frames: frames, next: last + 1,
+		engines: map[xen.View]*Engine{}, writing: map[xen.VCPU]xen.View{},
+	}, nil
 }
 
 // NewEngine returns an engine whose breakpoints are in a view of their own: only
@@ -72,6 +80,9 @@ func (s *Views) NewEngine(dom Domain) (*Engine, error) {
 	}
 	e := New(s.frames, dom)
 	e.views, e.view = s, v
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.engines[v] = e
 	return e, nil
 }
 
@@ -192,10 +203,34 @@ func (e *Engine) refresh(f *frame) {
 	}
 }
 
-// HandleMemAccess answers an access that the engine's view forbids, a write of
-// the guest to code of its own: the vCPU does it to the guest's own frame and
-// comes back at once. Set it as the handler of a [vmi.Loop].
-func (e *Engine) HandleMemAccess(r *xen.Request) xen.Response {
-	e.writes.Add(1)
-	return xen.Response{Switch: true, View: 0, Step: xen.FastStep, StepView: r.View}
+// HandleMemAccess answers an access that a view forbids, a write of the guest to
+// code of its own: the vCPU does it to the guest's own frame. Set it as the
+// handler of a [vmi.Loop].
+func (s *Views) HandleMemAccess(r *xen.Request) xen.Response {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.engines[r.View]; e != nil {
+		e.writes.Add(1)
+	}
+	s.writing[r.VCPU] = r.View
+	return xen.Response{Switch: true, View: 0, Step: xen.ToggleStep}
+}
+
+// HandleSingleStep takes over what the vCPU has written and lets it go back to
+// its view: a vCPU may stay there for ever, and is not to execute what the guest
+// has changed. Set it as the handler of a [vmi.Loop].
+func (s *Views) HandleSingleStep(r *xen.Request) xen.Response {
+	view, engines := s.written(r.VCPU)
+	for _, e := range engines {
+		e.Refresh()
+	}
+	return xen.Response{Switch: true, View: view, Step: xen.ToggleStep}
+}
+
+func (s *Views) written(v xen.VCPU) (back xen.View, all []*Engine) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	back = s.writing[v]
+	delete(s.writing, v)
+	return back, slices.Collect(maps.Values(s.engines))
 }

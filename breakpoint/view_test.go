@@ -138,11 +138,19 @@ func TestViewFollowsTheGuest(t *testing.T) {
 	if got := e.Stats(); got.Refreshed != 1 || got.Overwritten != 1 || got.Writes != 0 {
 		t.Errorf("stats %+v", got)
 	}
-	// A write in the view goes to the guest's own frame.
-	want := xen.Response{Switch: true, View: 0, Step: xen.FastStep, StepView: 5}
-	got := e.HandleMemAccess(&xen.Request{Reason: xen.ReasonMemAccess, View: 5, Access: xen.MemAccess{GFN: textGFN, Write: true}})
-	if got != want {
+	// A write in the view goes to the guest's own frame, and is seen when the vCPU
+	// comes back.
+	at := &xen.Request{Reason: xen.ReasonMemAccess, VCPU: 1, View: 5, Access: xen.MemAccess{GFN: textGFN, Write: true}}
+	if got, want := s.HandleMemAccess(at), (xen.Response{Switch: true, View: 0, Step: xen.ToggleStep}); got != want {
 		t.Errorf("answer to a write: %+v, want %+v", got, want)
+	}
+	g.text()[0x701] = 0xc3
+	done := &xen.Request{Reason: xen.ReasonSingleStep, VCPU: 1, View: 0}
+	if got, want := s.HandleSingleStep(done), (xen.Response{Switch: true, View: 5, Step: xen.ToggleStep}); got != want {
+		t.Errorf("answer to the step: %+v, want %+v", got, want)
+	}
+	if shadow[0x701] != 0xc3 || e.Stats().Writes != 1 || e.Stats().Refreshed != 2 {
+		t.Errorf("the view has %#x after the write; %+v", shadow[0x701], e.Stats())
 	}
 	if err := errors.Join(e.Close(), s.Close()); err != nil {
 		t.Fatal(err)

@@ -23,9 +23,11 @@ type gate interface {
 	// they can.
 	enter(v xen.VCPU, r *xen.Response) error
 	leave(v xen.VCPU, r *xen.Response) error
-	// handle answers a software breakpoint, access one to memory.
+	// handle answers a software breakpoint, access one to memory, step an
+	// executed instruction.
 	handle(r *xen.Request) xen.Response
 	access(r *xen.Request) xen.Response
+	step(r *xen.Request) xen.Response
 	stats() breakpoint.Stats
 	// close puts everything back as it was. It is idempotent.
 	close() error
@@ -151,7 +153,8 @@ func (g *viewGate) handle(r *xen.Request) xen.Response {
 	return g.inner.Handle(r)
 }
 
-func (g *viewGate) access(r *xen.Request) xen.Response { return g.inner.HandleMemAccess(r) }
+func (g *viewGate) access(r *xen.Request) xen.Response { return g.views.HandleMemAccess(r) }
+func (g *viewGate) step(r *xen.Request) xen.Response   { return g.views.HandleSingleStep(r) }
 
 func (g *viewGate) stats() breakpoint.Stats {
 	s := g.inner.Stats()
@@ -290,5 +293,6 @@ func (g *byteGate) cross(v xen.VCPU, in bool) (err error) {
 
 func (g *byteGate) handle(r *xen.Request) xen.Response { return g.engine.Handle(r) }
 func (g *byteGate) access(*xen.Request) xen.Response   { return xen.Response{} }
+func (g *byteGate) step(*xen.Request) xen.Response     { return xen.Response{} }
 func (g *byteGate) stats() breakpoint.Stats            { return g.engine.Stats() }
 func (g *byteGate) close() error                       { return g.engine.Close() }

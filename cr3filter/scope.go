@@ -30,7 +30,7 @@ type Events interface {
 }
 
 // Guest is a monitored guest. The scope sets the handlers of Loop for software
-// breakpoints, accesses to memory and writes of CR3.
+// breakpoints, accesses to memory, single steps and writes of CR3.
 type Guest struct {
 	Domain  Domain
 	Monitor Events
@@ -178,6 +178,7 @@ func OpenScope(g Guest, p Process, o *ScopeOptions) (_ *Scope, err error) {
 	err = errors.Join(
 		g.Loop.OnSoftwareBreakpoint(s.gate.handle),
 		g.Loop.OnMemAccess(s.gate.access),
+		g.Loop.OnSingleStep(s.gate.step),
 		g.Loop.OnCtrlReg(xen.CR3, s.ctrlReg))
 	if err == nil {
 		err = g.Monitor.EnableSoftwareBreakpoint()
