@@ -25,7 +25,7 @@ type cost struct {
 }
 
 var costs = []cost{
-	{what: table1.CostHit, mechanism: "patched byte, original instruction emulated", calls: 2000, attach: attachHits, events: hits},
+	{what: table1.CostHit, mechanism: "patched byte on an instruction that does nothing, which is skipped", calls: 2000, attach: attachHits, events: hits},
 	{what: table1.CostForwarded, mechanism: "no filter", calls: 2000, attach: attachForwarding, events: cr3Events},
 	{what: table1.CostDropped, entries: 1, calls: 100_000, attach: attachDropping(1), events: cr3Dropped},
 	{what: table1.CostDropped, entries: 16, calls: 100_000, attach: attachDropping(16), events: cr3Dropped},

@@ -1,7 +1,6 @@
 // Command table1 measures the experiment of Taubmann and Reiser's Table 1.
 //
 //	table1 measure [flags]      runs in the lab's dom0 and writes raw data
-//	table1 methods              lists the methods that it can measure
 //	table1 report  [flags] file...
 //	                            makes the report of raw data, anywhere
 package main
@@ -35,13 +34,8 @@ func run(ctx context.Context, args []string) error {
 	switch verb {
 	case "measure":
 		return measure(ctx, args)
-	case "methods":
-		for _, m := range methods {
-			fmt.Println(m.name)
-		}
-		return nil
 	case "report":
 		return report(args)
 	}
-	return errors.New("usage: table1 measure|methods|report [flags]")
+	return errors.New("usage: table1 measure|report [flags]")
 }
