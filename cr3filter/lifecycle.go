@@ -223,6 +223,7 @@ func (l *lifecycle) add(t linux.Task) error {
 		return err
 	}
 	if len(l.procs) >= maxProcesses {
+		l.s.unfollowed.Add(1)
 		return errProcesses
 	}
 	root, err := t.Root()
@@ -234,6 +235,7 @@ func (l *lifecycle) add(t linux.Task) error {
 	}
 	p := &process{root: l.masked(root)}
 	if err := l.hold(p.root); err != nil {
+		l.s.unfollowed.Add(1)
 		return err
 	}
 	l.procs[tgid] = p
@@ -343,6 +345,7 @@ func (l *lifecycle) replaced(w Switch) error {
 	if herr := l.hold(w.To); herr != nil {
 		delete(l.procs, tgid)
 		l.publish()
+		l.s.unfollowed.Add(1)
 		return errors.Join(err, fmt.Errorf("process %d is not followed any more: %w", tgid, herr))
 	}
 	return err

@@ -67,7 +67,8 @@ func (p Process) String() string {
 // ScopeOptions configure a [Scope]; nil means the zero value.
 type ScopeOptions struct {
 	// Follow takes in the processes that those of the scope fork. By name they
-	// are always taken in, since they inherit it.
+	// are always taken in, since they inherit it. See ScopeStats.Unfollowed for
+	// those that there is no room for.
 	Follow bool
 	// Mechanisms are those that may be used, the first that there is; nil is all.
 	// All processes together are [EveryHit].
@@ -113,7 +114,7 @@ type Scope struct {
 	closed bool
 	failed error // in a handler, for want of a better place
 
-	hits, foreign, unknown, hooks atomic.Uint64
+	hits, foreign, unknown, hooks, unfollowed atomic.Uint64
 }
 
 // ScopeStats counts hits and CR3 writes.
@@ -125,7 +126,10 @@ type ScopeStats struct {
 	// Foreign are the hits of other processes and kernel threads, Unknown those
 	// whose thread could not be told.
 	Foreign, Unknown uint64
-	Breakpoints      breakpoint.Stats
+	// Unfollowed are the processes that were to be in the scope and are not, for
+	// want of room: Xen's filter has 256 roots. [Scope.Close] returns why.
+	Unfollowed  uint64
+	Breakpoints breakpoint.Stats
 }
 
 // Point is one address with a breakpoint of a scope.
@@ -405,7 +409,7 @@ func (s *Scope) hit(p *Point, r *xen.Request) (resp xen.Response) {
 func (s *Scope) Stats() (ScopeStats, error) {
 	st := ScopeStats{
 		Hits: s.hits.Load(), Foreign: s.foreign.Load(), Unknown: s.unknown.Load(), Hooks: s.hooks.Load(),
-		Breakpoints: s.gate.stats(),
+		Unfollowed: s.unfollowed.Load(), Breakpoints: s.gate.stats(),
 	}
 	f := s.filter.Load()
 	if f == nil {

@@ -121,6 +121,9 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 		stats.Breakpoints.Hits+stats.CR3.Events, c.Calls, c.Lines, t.lost+int(stats.Unknown), why)
 	fmt.Fprintf(stderr, "syscalltrace: breakpoints: %d hits of interest, %d of other processes, %d to follow the process; CR3 writes: %d events, %d dropped by Xen\n",
 		stats.Hits, stats.Foreign, stats.Hooks, stats.CR3.Events, stats.CR3.Dropped)
+	if stats.Unfollowed > 0 {
+		fmt.Fprintf(stderr, "syscalltrace: %d processes were not traced for want of room\n", stats.Unfollowed)
+	}
 	return err
 }
 
