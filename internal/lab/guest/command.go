@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // lineRoom keeps a command line below what the guest's terminal takes as one
@@ -55,9 +56,12 @@ func (g *Guest) Start(ctx context.Context, command string) (*Command, error) {
 	return g.begin(ctx, command, "b")
 }
 
+// commands numbers them, of all guests and all users of one guest: with the
+// process's id it is unique among everybody in dom0.
+var commands atomic.Uint64
+
 func (g *Guest) begin(ctx context.Context, command, mode string) (*Command, error) {
-	// The token is unique among all processes of dom0 that use the guest.
-	token := fmt.Sprintf("%d.%d", os.Getpid(), g.counter.Add(1))
+	token := fmt.Sprintf("%d.%d", os.Getpid(), commands.Add(1))
 	seen, err := g.console.Bytes()
 	if err != nil {
 		return nil, err

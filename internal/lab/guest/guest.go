@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/govmi/govmi/xen"
@@ -44,8 +43,7 @@ type Guest struct {
 	tty     string
 	console *Console
 
-	input   sync.Mutex // one command line at a time
-	counter atomic.Uint64
+	input sync.Mutex // one command line at a time
 }
 
 // Create makes a guest of the kit and leaves it paused. The caller destroys it.
