@@ -152,8 +152,8 @@ var ErrNoProcess = errors.New("no such process")
 
 // OpenScope makes a scope, whose events are to be served from now on. Nothing
 // happens in the guest before [Scope.Insert] and [Scope.Start]; a loop serves one
-// scope. The caller closes
-// the scope before the monitor. The error matches [ErrNoProcess] for a process id
+// scope, and none after an error. The caller closes the scope before the
+// monitor. The error matches [ErrNoProcess] for a process id
 // or root that the guest does not have; names may have their processes later.
 func OpenScope(g Guest, p Process, o *ScopeOptions) (_ *Scope, err error) {
 	if o == nil {
@@ -242,7 +242,8 @@ func (s *Scope) TargetList() bool {
 // byte".
 func (s *Scope) Placement() string { return s.gate.String() }
 
-// Insert places a breakpoint on the kernel's instruction at va. Several handlers
+// Insert places a breakpoint on the kernel's instruction at va. With [EveryHit]
+// and no views its handler may be called from now on. Several handlers
 // at one address are called one after the other; the answer is that of the last
 // one that wants more than to go on. Errors are those of
 // [breakpoint.Engine.Insert], but for [breakpoint.ErrExists].

@@ -25,8 +25,9 @@ var (
 	ErrVersion = errors.New("unknown interface version")
 	// ErrNoDomain: there is no such domain, or it has died since.
 	ErrNoDomain = errors.New("no such domain")
-	// ErrBusy: another monitor holds the domain's monitor ring, or one died
-	// and left it behind.
+	// ErrBusy: somebody else has it. Of a monitor: another one holds the domain's
+	// ring, or died and left it behind; of a view: a vCPU is in it; of an
+	// injection: another event waits.
 	ErrBusy = errors.New("busy")
 	// ErrExists: what should be made is there already.
 	ErrExists = errors.New("exists already")

@@ -43,7 +43,9 @@ type Monitor struct {
 // OpenMonitor attaches to the domain's monitor ring. No event is enabled yet,
 // and the guest runs. The caller closes the monitor on every way out; a
 // monitor that dies without leaves the ring taken and every vCPU that waits for
-// its answer frozen, until [Domain.RecoverMonitor].
+// its answer frozen, until [Domain.RecoverMonitor]. Where /run does not take the
+// lock that tells a live monitor from a dead one, it goes on without: see to it
+// that nobody recovers the domain meanwhile.
 //
 // The domain must be an HVM or PVH guest with hardware-assisted paging. The
 // error matches [ErrBusy] if the ring is taken.

@@ -66,3 +66,13 @@ ls[9]: entered 1 times, ran 0.001000 s, ended
 		t.Error(diff)
 	}
 }
+
+// Lines that nobody reads in time are counted.
+func TestLostLines(t *testing.T) {
+	w := &watch{now: time.Now, lines: make([]byte, maxLines)}
+	w.switched(cr3filter.Switch{From: 0x1000, To: 0x2000})
+	var out bytes.Buffer
+	if err := w.summary(&out); err != nil || !strings.HasPrefix(out.String(), "1 switches were counted but not printed") {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+}

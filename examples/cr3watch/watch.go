@@ -38,6 +38,7 @@ type watch struct {
 	mu    sync.Mutex
 	procs map[vmi.PhysAddr]*watched // by root
 	lines []byte                    // not written yet
+	lost  int                       // lines, for whoever reads them being slow
 }
 
 // maxLines bounds what waits for whoever reads the lines.
@@ -107,7 +108,11 @@ func (w *watch) switched(s cr3filter.Switch) xen.Response {
 		p.entered++
 		p.since[s.VCPU] = now
 	}
-	if !w.quiet && len(w.lines) < maxLines {
+	switch {
+	case w.quiet:
+	case len(w.lines) >= maxLines:
+		w.lost++
+	default:
 		w.lines = fmt.Appendf(w.lines, "%12.6f vCPU %d: %s -> %s\n", now.Sub(w.begun).Seconds(), s.VCPU, w.label(s.From), w.label(s.To))
 	}
 	return xen.Response{}
@@ -184,6 +189,10 @@ func (w *watch) summary(out io.Writer) error {
 		if _, err := fmt.Fprintf(out, "%s[%d]: entered %d times, ran %.6f s%s\n", p.name, p.pid, p.entered, p.ran.Seconds(), state); err != nil {
 			return err
 		}
+	}
+	if w.lost > 0 {
+		_, err := fmt.Fprintf(out, "%d switches were counted but not printed: the output is too slow\n", w.lost)
+		return err
 	}
 	return nil
 }
