@@ -8,7 +8,7 @@ LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./exa
 # Those with tests of the hypervisor's filter, and these tests.
 PATCHED := ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch
 
-.PHONY: demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-table1 lab-host lab soak table1 clean
+.PHONY: demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-table1 lab-host lab soak table1 abi clean
 
 # Boots Xen in the VMX lane and traces one process of a guest.
 demo:
@@ -17,7 +17,7 @@ demo:
 	@$(LAB) run -lane vmx -files bin/demo,bin/syscalltrace -- ./demo -tracer ./syscalltrace
 
 # Everything that CI runs.
-test: check unit lanes
+test: check unit abi lanes
 
 check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
@@ -30,6 +30,12 @@ check:
 
 unit:
 	CGO_ENABLED=1 $(GO) test -race ./...
+
+# Sizes, offsets and numbers of Xen's and Linux's headers, by a C compiler: as
+# committed, or it fails and shows what changed.
+abi:
+	$(GO) run ./internal/lab/cmd/abi
+	git diff --exit-code -- testdata/abi
 
 # Each lane runs twice, on Debian's Xen and on the patched one; two machines at a
 # time have a core each. What boots guests for itself and is the same in both

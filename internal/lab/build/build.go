@@ -56,7 +56,7 @@ func (r *Recipe) Get(ctx context.Context, cacheDir string, progress func(string)
 	name := r.Source + "-" + r.key(sp.Version)
 	path := filepath.Join(cacheDir, "build", name, filepath.Base(r.Program))
 	_, err = cache.Build(ctx, filepath.Dir(path), func(tmp string) error {
-		if err := ensureInstalled(ctx, progress, r.packages()); err != nil {
+		if err := EnsureInstalled(ctx, progress, r.packages()); err != nil {
 			return err
 		}
 		progress(fmt.Sprintf("building %s %s (once)", r.Source, sp.Version))

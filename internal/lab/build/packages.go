@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// ensureInstalled sees to it that the machine has the packages that a build needs. It installs them if it may; otherwise the error says what
-// to do.
-func ensureInstalled(ctx context.Context, progress func(string), packages []string) error {
+// EnsureInstalled sees to it that the machine has the packages that a build needs. It installs them if it may, which progress is told;
+// otherwise the error says what to do.
+func EnsureInstalled(ctx context.Context, progress func(string), packages []string) error {
 	missing, err := missingPackages(ctx, packages)
 	if err != nil || len(missing) == 0 {
 		return err

@@ -38,15 +38,15 @@ func recipe(patches []string) *build.Recipe {
 // Patched returns the path of xen.gz with the patches of a folder, building it if the cache has none: one to two minutes on two cores.
 // progress, which may be nil, is told what is going on.
 func Patched(ctx context.Context, cacheDir, patchDir string, progress func(string)) (string, error) {
-	patches, err := series(patchDir)
+	patches, err := Series(patchDir)
 	if err != nil {
 		return "", err
 	}
 	return recipe(patches).Get(ctx, cacheDir, progress)
 }
 
-// series returns the patches of a folder in their order, without the cover letter, which has number 0.
-func series(dir string) ([]string, error) {
+// Series returns the patches of a folder in their order, without the cover letter, which has number 0.
+func Series(dir string) ([]string, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "[0-9][0-9][0-9][0-9]-*.patch")) // sorted
 	if err != nil {
 		return nil, err

@@ -16,21 +16,21 @@ func TestSeries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := series(dir)
+	got, err := Series(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff([]string{"0001-a.patch", "0002-b.patch", "0010-c.patch"}, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
-	if _, err := series(t.TempDir()); !errors.Is(err, ErrNoSeries) {
+	if _, err := Series(t.TempDir()); !errors.Is(err, ErrNoSeries) {
 		t.Errorf("without patches: %v", err)
 	}
 }
 
 // TestSeriesOfModule sees that the series is where the lab looks for it.
 func TestSeriesOfModule(t *testing.T) {
-	patches, err := series("../../../patches/xen")
+	patches, err := Series("../../../patches/xen")
 	if err != nil {
 		t.Fatal(err)
 	}
