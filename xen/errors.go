@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/govmi/govmi/internal/device"
+	"github.com/govmi/govmi/internal/privcmd"
 )
 
 // Sentinels for errors.Is. The errors that this package returns are [*Error]
@@ -18,10 +19,14 @@ var (
 	// ErrNotSupported: the hypervisor, the processor or this kind of domain
 	// lacks the operation.
 	ErrNotSupported = errors.New("not supported")
-	// ErrPermission: the caller is not allowed to do this.
+	// ErrPermission: the caller is not allowed to do this. [Error].Errno is
+	// EPERM where only a control domain may, or the kernel lets this program
+	// make no hypercalls, and EACCES where a security policy (FLASK), the
+	// device's file mode or xenstored forbids it.
 	ErrPermission = errors.New("permission denied")
 	// ErrVersion: the hypervisor speaks an interface version that this
-	// package does not know.
+	// package does not know. Xen says EACCES to that as well; this package
+	// finds out which of the two it is.
 	ErrVersion = errors.New("unknown interface version")
 	// ErrNoDomain: there is no such domain, or it has died since.
 	ErrNoDomain = errors.New("no such domain")
@@ -61,8 +66,15 @@ func fail(op string, dom DomID, err error, advice string) error {
 		return nil
 	}
 	e := &Error{Op: op, Domain: dom, Advice: advice, cause: err}
-	if !errors.As(err, &e.Errno) && errors.Is(err, device.ErrPlatform) {
+	errors.As(err, &e.Errno)
+	switch {
+	case errors.Is(err, device.ErrPlatform):
 		e.kind = ErrPlatform
+	case errors.Is(err, privcmd.ErrVersion):
+		e.kind = ErrVersion
+		e.Advice = "the hypervisor speaks other versions than when it was opened: start this program anew"
+	case errors.Is(err, privcmd.ErrPolicy):
+		e.Advice = "Xen's security policy (FLASK) forbids it: xl dmesg shows what was denied"
 	}
 	return e
 }
@@ -116,8 +128,6 @@ func (e *Error) Is(target error) bool {
 func errnoKind(errno syscall.Errno) error {
 	switch errno {
 	case syscall.EPERM, syscall.EACCES:
-		// A wrong domctl version is EACCES too, but versions are settled in
-		// Open; afterwards EACCES is a denial by FLASK.
 		return ErrPermission
 	case syscall.ESRCH:
 		return ErrNoDomain

@@ -72,7 +72,11 @@ func (f *Frames) Frame(i int) ([]byte, error) {
 	case f.chunks == nil:
 		return nil, fault("map frames", f.dom.id, ErrClosed, "")
 	case f.errs[i] != 0:
-		return nil, f.dom.fail(fmt.Sprintf("map frame %v", f.gfns[i]), f.errs[i], "the guest has no memory there")
+		advice := "the guest has no memory there"
+		if f.errs[i] == syscall.EPERM || f.errs[i] == syscall.EACCES {
+			advice = "Xen does not let this domain map it"
+		}
+		return nil, f.dom.fail(fmt.Sprintf("map frame %v", f.gfns[i]), f.errs[i], advice)
 	}
 	off := i % mapBatch * abi.PageSize
 	return f.chunks[i/mapBatch][off : off+abi.PageSize : off+abi.PageSize], nil

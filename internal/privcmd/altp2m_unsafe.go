@@ -18,7 +18,7 @@ func altp2mOp[U any](c *Conn, dom uint16, cmd uint32, fill, done func(*U)) error
 	a.Version, a.Cmd, a.Domain = abi.AltP2MVersion, cmd, dom
 	u := hcbuf.Overlay[U](a.U[:])
 	fill(u)
-	if _, err := c.hypercall(abi.HypercallHVMOp, abi.HVMOpAltP2M, hcbuf.Addr(a)); err != nil {
+	if _, err := c.call(abi.HypercallHVMOp, abi.HVMOpAltP2M, hcbuf.Addr(a)); err != nil {
 		return err
 	}
 	if done != nil {

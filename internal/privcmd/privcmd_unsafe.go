@@ -47,9 +47,15 @@ func (c *Conn) ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 	return n, err
 }
 
-// hypercall makes a hypercall. Arguments that are addresses must lie in
-// memory from c.pool. The kernel truncates the result to 32 bits.
-func (c *Conn) hypercall(op uint64, args ...uint64) (int, error) {
+// call makes a hypercall, as send does, and tells what EACCES means.
+func (c *Conn) call(op uint64, args ...uint64) (int, error) {
+	n, err := c.send(op, args...)
+	return n, c.denied(err)
+}
+
+// send makes a hypercall. Arguments that are addresses must lie in memory from
+// c.pool. The kernel truncates the result to 32 bits.
+func (c *Conn) send(op uint64, args ...uint64) (int, error) {
 	h := &abi.PrivcmdHypercall{Op: op}
 	copy(h.Arg[:], args)
 	return c.ioctl(abi.IoctlPrivcmdHypercall, unsafe.Pointer(h))
@@ -57,7 +63,7 @@ func (c *Conn) hypercall(op uint64, args ...uint64) (int, error) {
 
 // XenVersion returns the release's numbers.
 func (c *Conn) XenVersion() (major, minor int, err error) {
-	n, err := c.hypercall(abi.HypercallXenVersion, abi.XenVerVersion, 0)
+	n, err := c.send(abi.HypercallXenVersion, abi.XenVerVersion, 0)
 	return n >> 16, n & 0xffff, err
 }
 
@@ -69,7 +75,7 @@ func (c *Conn) XenExtraVersion() (string, error) {
 	}
 	defer buf.Free()
 	p := hcbuf.New[[16]byte](buf)
-	if _, err := c.hypercall(abi.HypercallXenVersion, abi.XenVerExtraVersion, hcbuf.Addr(p)); err != nil {
+	if _, err := c.call(abi.HypercallXenVersion, abi.XenVerExtraVersion, hcbuf.Addr(p)); err != nil {
 		return "", err
 	}
 	n := 0
@@ -79,9 +85,14 @@ func (c *Conn) XenExtraVersion() (string, error) {
 	return string(p[:n]), nil
 }
 
-// domctlOp makes a domctl whose argument is a U. fill and done see the
-// argument before and after the call, done only on success; either may be nil.
+// domctlOp makes a domctl, as sendDomctl does, and tells what EACCES means.
 func domctlOp[U any](c *Conn, cmd uint32, dom uint16, fill, done func(*U)) error {
+	return c.denied(sendDomctl(c, cmd, dom, fill, done))
+}
+
+// sendDomctl makes a domctl whose argument is a U. fill and done see the
+// argument before and after the call, done only on success; either may be nil.
+func sendDomctl[U any](c *Conn, cmd uint32, dom uint16, fill, done func(*U)) error {
 	buf, err := c.pool.Get(int(unsafe.Sizeof(abi.Domctl{})))
 	if err != nil {
 		return err
@@ -93,7 +104,7 @@ func domctlOp[U any](c *Conn, cmd uint32, dom uint16, fill, done func(*U)) error
 	if fill != nil {
 		fill(u)
 	}
-	if _, err := c.hypercall(abi.HypercallDomctl, hcbuf.Addr(d)); err != nil {
+	if _, err := c.send(abi.HypercallDomctl, hcbuf.Addr(d)); err != nil {
 		return err
 	}
 	if done != nil {
@@ -101,9 +112,6 @@ func domctlOp[U any](c *Conn, cmd uint32, dom uint16, fill, done func(*U)) error
 	}
 	return nil
 }
-
-// ErrVersion says that no known interface version is spoken.
-var ErrVersion = errors.New("no known interface version")
 
 // NegotiateDomctl finds the domctl version, trying first the one that belongs
 // to the release. It asks for the information of a domain that cannot exist:
@@ -119,7 +127,7 @@ func (c *Conn) NegotiateDomctl(major, minor int) (uint32, error) {
 	}
 	for _, v := range try {
 		c.domctl = v
-		err := domctlOp[abi.GetDomainInfo](c, abi.DomctlGetDomainInfo, abi.DomIDFirstReserved, nil, nil)
+		err := c.probeDomctl()
 		switch {
 		case errors.Is(err, syscall.EACCES):
 			continue
@@ -168,7 +176,7 @@ func (c *Conn) DomainInfoList(sysctlVersion uint32, first uint16, limit int) ([]
 	mem := buf.Bytes(stride * limit)
 	n, err := c.domainInfoList(sysctlVersion, first, uint32(limit), mem)
 	if err != nil {
-		return nil, err
+		return nil, c.denied(err)
 	}
 	if int(n) > limit {
 		return nil, fmt.Errorf("sysctl returned %d domains, limit %d", n, limit)
@@ -193,7 +201,7 @@ func (c *Conn) domainInfoList(version uint32, first uint16, limit uint32, mem []
 	if len(mem) > 0 {
 		u.Buffer = hcbuf.Addr(&mem[0])
 	}
-	_, err = c.hypercall(abi.HypercallSysctl, hcbuf.Addr(s))
+	_, err = c.send(abi.HypercallSysctl, hcbuf.Addr(s))
 	return u.NumDomains, err
 }
 
@@ -295,7 +303,7 @@ func (c *Conn) HVMParam(dom uint16, index uint32) (uint64, error) {
 	defer buf.Free()
 	p := hcbuf.New[abi.HVMParam](buf)
 	p.DomID, p.Index = dom, index
-	if _, err := c.hypercall(abi.HypercallHVMOp, abi.HVMOpGetParam, hcbuf.Addr(p)); err != nil {
+	if _, err := c.call(abi.HypercallHVMOp, abi.HVMOpGetParam, hcbuf.Addr(p)); err != nil {
 		return 0, err
 	}
 	return p.Value, nil
@@ -314,11 +322,11 @@ func (c *Conn) MaximumGPFN(dom uint16) (uint64, error) {
 	*arg = dom
 	e.Op = abi.HypercallMemoryOp
 	e.Args[0], e.Args[1] = abi.MemMaximumGPFN, hcbuf.Addr(arg)
-	if _, err := c.hypercall(abi.HypercallMulticall, hcbuf.Addr(e), 1); err != nil {
+	if _, err := c.call(abi.HypercallMulticall, hcbuf.Addr(e), 1); err != nil {
 		return 0, err
 	}
 	if e.Result < 0 {
-		return 0, syscall.Errno(-e.Result)
+		return 0, c.denied(syscall.Errno(-e.Result))
 	}
 	return uint64(e.Result), nil
 }
@@ -345,7 +353,7 @@ func (c *Conn) reservation(cmd uint64, dom uint16, gfn uint64) error {
 	p := hcbuf.New[uint64](buf)
 	*p = gfn
 	r.ExtentStart, r.NrExtents, r.DomID = hcbuf.Addr(p), 1, dom
-	n, err := c.hypercall(abi.HypercallMemoryOp, cmd, hcbuf.Addr(r))
+	n, err := c.call(abi.HypercallMemoryOp, cmd, hcbuf.Addr(r))
 	if err != nil {
 		return err
 	}
@@ -398,5 +406,5 @@ func (c *Conn) InjectEvent(dom uint16, ev abi.InjectEvent) error {
 	buf := &abi.PrivcmdDMOpBuf{UPtr: unsafe.Pointer(op), Size: uint64(unsafe.Sizeof(*op))}
 	arg := &abi.PrivcmdDMOp{Dom: dom, Num: 1, UBufs: unsafe.Pointer(buf)}
 	_, err := c.ioctl(abi.IoctlPrivcmdDMOp, unsafe.Pointer(arg))
-	return err
+	return c.denied(err)
 }

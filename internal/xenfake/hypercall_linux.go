@@ -21,8 +21,10 @@ var domctlNames = map[uint32]string{
 	abi.DomctlMonitorOp:            "monitor_op",
 }
 
+// callName names a call for [Xen.Recorded] and [Config.Policy]; the name is
+// empty if nobody wants it.
 func callName(x *Xen, h *abi.PrivcmdHypercall) string {
-	if !x.logging {
+	if !x.logging && x.cfg.Policy == nil {
 		return ""
 	}
 	switch h.Op {
@@ -43,6 +45,22 @@ func callName(x *Xen, h *abi.PrivcmdHypercall) string {
 		return fmt.Sprintf("hvm_op %d", h.Arg[0])
 	}
 	return fmt.Sprintf("hypercall %d", h.Op)
+}
+
+// denies asks the policy, which sees nothing of calls about no domain.
+func (x *Xen) denies(h *abi.PrivcmdHypercall, name string) bool {
+	if x.cfg.Policy == nil {
+		return false
+	}
+	switch h.Op {
+	case abi.HypercallDomctl:
+		d, errno := at[abi.Domctl](x, h.Arg[0])
+		return errno == 0 && x.domains[d.Domain] != nil && x.cfg.Policy(name)
+	case abi.HypercallSysctl:
+		s, errno := at[abi.Sysctl](x, h.Arg[0])
+		return errno == 0 && hcbuf.Overlay[abi.GetDomainInfoList](s.U[:]).MaxDomains > 0 && x.cfg.Policy(name)
+	}
+	return x.cfg.Policy(name)
 }
 
 // hypercallOp is the hypervisor's entry. Negative results are the errno.

@@ -145,8 +145,12 @@ func (f *privcmdFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 	switch req {
 	case abi.IoctlPrivcmdHypercall:
 		h := *(*abi.PrivcmdHypercall)(arg)
-		if err := x.call(callName(x, &h)); err != nil {
+		name := callName(x, &h)
+		if err := x.call(name); err != nil {
 			return -1, err
+		}
+		if x.denies(&h, name) {
+			return -1, syscall.EACCES
 		}
 		n, errno := x.hypercallOp(h.Op, h.Arg[0], h.Arg[1], h.Arg[2])
 		if errno != 0 {

@@ -21,6 +21,9 @@ type Config struct {
 	Missing map[device.Kind]error
 	// Deny makes every hypercall of that number fail with the errno.
 	Deny map[uint64]syscall.Errno
+	// Policy, if set, says which calls the security policy denies, by the names
+	// that [Xen.Recorded] has. As FLASK does, it is asked after the versions.
+	Policy func(call string) (denied bool)
 	// Capabilities is what monitor_op reports; zero means those of AMD.
 	Capabilities uint32
 	// CR3Filter says that this Xen has the filter of CR3 writes, of
@@ -147,6 +150,13 @@ func (x *Xen) KillProcesses() {
 	clear(x.locks)
 	clear(x.hypercall)
 	clear(x.foreign)
+}
+
+// SetDomctlVersion has the hypervisor speak another version from now on.
+func (x *Xen) SetDomctlVersion(v uint32) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.cfg.Domctl = v
 }
 
 // Calls returns the number of calls made so far.
