@@ -4,5 +4,6 @@
 //
 // The package follows Xen's own names and files (domctl, monitor, vm_event,
 // altp2m). It holds no policy and knows nothing of the guest's operating
-// system; package vmi does.
+// system; package vmi does. Package xentest has a fake hypervisor, for tests of
+// programs that use this package.
 package xen

@@ -18,8 +18,8 @@ import (
 // Options configure [Open]. The nil pointer and the zero value use the
 // kernel's devices.
 type Options struct {
-	// Devices replaces the kernel's devices with a fake hypervisor in this
-	// module's own tests. Its type is internal on purpose.
+	// Devices replaces the kernel's devices with those of a fake hypervisor:
+	// package xentest fills it in, and nobody else can.
 	Devices device.Opener
 }
 

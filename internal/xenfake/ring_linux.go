@@ -36,10 +36,10 @@ type Response struct {
 
 // Errors of [Domain.Inject].
 var (
-	ErrNoRing   = errors.New("xenfake: the domain is not monitored")
-	ErrRingFull = errors.New("xenfake: the ring is full")
-	ErrDisabled = errors.New("xenfake: the event is not enabled")
-	ErrFiltered = errors.New("xenfake: the filter drops the event")
+	ErrNoRing   = errors.New("fake Xen: the domain is not monitored")
+	ErrRingFull = errors.New("fake Xen: the ring is full")
+	ErrDisabled = errors.New("fake Xen: the event is not enabled")
+	ErrFiltered = errors.New("fake Xen: the filter drops the event")
 )
 
 // ring is Xen's side of the monitor ring.
@@ -94,7 +94,7 @@ func (d *Domain) put(ev *Event) error {
 		return ErrNoRing
 	}
 	if int(ev.VCPU) >= len(d.waiting) {
-		return fmt.Errorf("xenfake: no vCPU %d", ev.VCPU)
+		return fmt.Errorf("fake Xen: no vCPU %d", ev.VCPU)
 	}
 	if r.reqProd-r.rspCons >= abi.RingSlots {
 		return ErrRingFull

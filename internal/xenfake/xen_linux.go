@@ -5,11 +5,18 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-	"testing"
 
 	"github.com/govmi/govmi/internal/abi"
 	"github.com/govmi/govmi/internal/device"
 )
+
+// TB is what the fake needs of a test, as testing.TB has it.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+}
 
 // Config describes a hypervisor. The zero value is a Xen 4.17.
 type Config struct {
@@ -40,7 +47,7 @@ type Config struct {
 // called from several goroutines. It is a [device.Opener].
 type Xen struct {
 	cfg Config
-	tb  testing.TB
+	tb  TB
 
 	mu         sync.Mutex
 	domains    map[uint16]*Domain
@@ -62,7 +69,7 @@ var _ device.Opener = (*Xen)(nil)
 
 // New returns a hypervisor with an empty dom0. When the test ends it fails the
 // test if the rules of the ring were broken.
-func New(tb testing.TB, cfg *Config) *Xen {
+func New(tb TB, cfg *Config) *Xen {
 	x := &Xen{
 		tb:        tb,
 		domains:   map[uint16]*Domain{},

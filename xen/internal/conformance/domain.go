@@ -1,0 +1,109 @@
+package conformance
+
+import (
+	"slices"
+	"syscall"
+
+	"github.com/govmi/govmi/xen"
+)
+
+var domainChecks = []check{
+	{name: "version", run: version},
+	{name: "domain list", run: domainList},
+	{name: "lookup", run: lookup},
+	{name: "domain info", run: domainInfo},
+	{name: "pause count", run: pauseCount},
+	{name: "registers", run: registers},
+	{name: "dom0 is refused", run: dom0Refused},
+}
+
+func version(e *env) {
+	if v := e.hyp.Version(); v.Major != 4 || v.Minor != e.target.Minor {
+		e.Errorf("version %v, want 4.%d", v, e.target.Minor)
+	}
+}
+
+func domainList(e *env) {
+	var ids []xen.DomID
+	for info, err := range e.hyp.Domains() {
+		e.must(err)
+		ids = append(ids, info.ID)
+	}
+	if !slices.IsSorted(ids) || ids[0] != 0 || !slices.Contains(ids, e.dom.ID()) {
+		e.Errorf("domains %v, want 0 and %v", ids, e.dom.ID())
+	}
+	for range e.hyp.Domains() {
+		break // leaves nothing behind
+	}
+}
+
+func lookup(e *env) {
+	d, err := e.hyp.LookupDomain(e.dom.ID().String())
+	e.must(err)
+	if name, err := d.Name(); name != e.target.Domain || err != nil {
+		e.Errorf("domain %v is named %q, %v", d.ID(), name, err)
+	}
+	for _, id := range []xen.DomID{4711, 0x7ff0, xen.NoDomID, 0x7fff, 0xffff} {
+		_, err := e.hyp.Domain(id)
+		e.want(id.String(), err, xen.ErrNoDomain)
+	}
+	_, err = e.hyp.DomainByName("no such domain")
+	e.want("name", err, xen.ErrNoDomain)
+}
+
+func domainInfo(e *env) {
+	info, err := e.dom.Info()
+	e.must(err)
+	if info.ID != e.dom.ID() || !info.HVM || !info.HAP || info.Dying || info.Shutdown || info.Paused ||
+		info.OnlineVCPUs != 1 || info.MaxVCPU != 0 || info.Pages == 0 || info.Pages > info.MaxPages || info.CPUTime == 0 {
+		e.Errorf("%+v", info)
+	}
+}
+
+// Xen counts pauses, and does not go below zero.
+func pauseCount(e *env) {
+	paused := func() bool {
+		info, err := e.dom.Info()
+		e.must(err)
+		return info.Paused
+	}
+	e.must(e.dom.Pause())
+	e.must(e.dom.Pause())
+	e.must(e.dom.Unpause())
+	if !paused() {
+		e.Error("runs after two pauses and one unpause")
+	}
+	e.must(e.dom.Unpause())
+	if paused() {
+		e.Error("paused after two pauses and two unpauses")
+	}
+	e.want("unpause of a running domain", e.dom.Unpause(), syscall.EINVAL)
+}
+
+func registers(e *env) {
+	e.must(e.dom.Pause())
+	a, err := e.dom.Registers(0)
+	b, err2 := e.dom.Registers(0)
+	e.must(e.dom.Unpause())
+	e.must(err)
+	e.must(err2)
+	if *a != *b {
+		e.Errorf("a paused vCPU changed from %+v to %+v", *a, *b)
+	}
+	all, err := e.dom.AllRegisters()
+	e.must(err)
+	if len(all) != 1 {
+		e.Errorf("registers of %d vCPUs", len(all))
+	}
+	if _, err := e.dom.Registers(100); err == nil {
+		e.Error("registers of vCPU 100")
+	}
+}
+
+func dom0Refused(e *env) {
+	d, err := e.hyp.Domain(0)
+	e.must(err)
+	_, err = d.OpenMonitor(nil)
+	e.want("monitor", err, xen.ErrNotSupported)
+	e.want("recovery", d.RecoverMonitor(nil), xen.ErrNotSupported)
+}
