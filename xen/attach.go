@@ -40,12 +40,8 @@ func (d *Domain) attachRing(undo *undoList) (*attached, error) {
 	id, conn := uint16(d.id), d.hyp.conn
 	a := &attached{dom: d}
 	var err error
-	a.gfn, err = conn.HVMParam(id, abi.HVMParamMonitorRingPFN)
-	if err != nil {
-		return nil, d.fail("hvm_op get_param monitor_ring_pfn", err, "")
-	}
-	if a.gfn == 0 {
-		return nil, fault("open monitor", d.id, ErrNotSupported, "the toolstack gave this domain no page for a monitor ring")
+	if a.gfn, err = d.ringGFN(); err != nil {
+		return nil, err
 	}
 	mem, errno, err := d.mapRing(a.gfn)
 	if err == nil && errno != 0 {
@@ -85,6 +81,18 @@ func (d *Domain) attachRing(undo *undoList) (*attached, error) {
 		return d.fail("vm_event disable", err, "")
 	})
 	return a, nil
+}
+
+// ringGFN is where the toolstack has put the ring's page.
+func (d *Domain) ringGFN() (uint64, error) {
+	gfn, err := d.hyp.conn.HVMParam(uint16(d.id), abi.HVMParamMonitorRingPFN)
+	switch {
+	case err != nil:
+		return 0, d.fail("hvm_op get_param monitor_ring_pfn", err, "")
+	case gfn == 0:
+		return 0, fault("open monitor", d.id, ErrNotSupported, "the toolstack gave this domain no page for a monitor ring")
+	}
+	return gfn, nil
 }
 
 // takePage takes the ring's page from the guest.

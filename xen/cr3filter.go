@@ -111,21 +111,30 @@ func (e *events) queryCR3Filter() (CR3FilterInfo, error) {
 }
 
 func (e *events) cr3FilterInfo() (CR3FilterInfo, error) {
-	q, err := e.dom.hyp.conn.CR3FilterQuery(uint16(e.dom.id))
+	info, err := e.dom.CR3Filter()
+	if err == nil {
+		const sane = 1 << 16 // values, and their memory with them
+		e.filter.probed, e.filter.max = true, min(info.MaxEntries, sane)
+	}
+	return info, err
+}
+
+// CR3Filter asks for the state of the domain's filter of CR3 writes as
+// [Monitor.CR3Filter] does; the domain need not be monitored for that.
+func (d *Domain) CR3Filter() (CR3FilterInfo, error) {
+	q, err := d.hyp.conn.CR3FilterQuery(uint16(d.id))
 	if err != nil {
 		advice := ""
 		if errors.Is(err, syscall.EOPNOTSUPP) {
 			advice = "this Xen has no filter of CR3 writes: build one with patches/xen, or filter in the monitor"
 		}
-		return CR3FilterInfo{}, e.dom.fail("query CR3 filter", err, advice)
+		return CR3FilterInfo{}, d.fail("query CR3 filter", err, advice)
 	}
 	if q.Version != abi.CR3FilterVersion {
-		return CR3FilterInfo{Version: q.Version}, fault("query CR3 filter", e.dom.id, ErrVersion, fmt.Sprintf(
+		return CR3FilterInfo{Version: q.Version}, fault("query CR3 filter", d.id, ErrVersion, fmt.Sprintf(
 			"this Xen has version %d of the filter of CR3 writes, this program knows %d: use patches/xen of this program's release",
 			q.Version, abi.CR3FilterVersion))
 	}
-	const sane = 1 << 16 // values, and their memory with them
-	e.filter.probed, e.filter.max = true, int(min(q.MaxEntries, sane))
 	return CR3FilterInfo{
 		Version:             q.Version,
 		MaxEntries:          int(q.MaxEntries),

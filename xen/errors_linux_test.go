@@ -16,6 +16,7 @@ func TestAccessDenied(t *testing.T) {
 	denied := ""
 	x, h := openFake(t, &xenfake.Config{
 		AltP2M: true,
+		Flask:  true,
 		Policy: func(call string) bool { return call == denied },
 	})
 	x.AddDomain(&xenfake.DomainConfig{ID: 1, Name: "one", AltP2M: true})
@@ -46,6 +47,9 @@ func TestAccessDenied(t *testing.T) {
 		wantError(t, "policy", tt.do(), tt.op, 1, syscall.EACCES, xen.ErrPermission, "FLASK")
 	}
 	denied = ""
+	if p, err := h.Policy(); p != xen.PolicyEnforcing || err != nil {
+		t.Errorf("policy %v, %v", p, err)
+	}
 	x.SetDomctlVersion(abi.DomctlVersionKnown)
 	wantError(t, "version", d.Pause(), "domctl pausedomain", 1, syscall.EACCES, xen.ErrVersion, "start this program anew")
 }

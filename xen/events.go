@@ -30,9 +30,13 @@ func (c Capabilities) SoftwareBreakpoint() bool {
 func (c Capabilities) SingleStep() bool { return c.Raw&(1<<abi.MonitorSingleStep) != 0 }
 
 // Capabilities asks which events this domain can be monitored for.
-func (m *Monitor) Capabilities() (Capabilities, error) {
-	raw, err := m.dom.hyp.conn.Monitor(uint16(m.dom.id), abi.MonitorGetCapabilities, 0)
-	return Capabilities{Raw: raw}, m.dom.fail("monitor_op get_capabilities", err, "")
+func (m *Monitor) Capabilities() (Capabilities, error) { return m.dom.Capabilities() }
+
+// Capabilities asks which events this domain can be monitored for; it need not
+// be monitored for that.
+func (d *Domain) Capabilities() (Capabilities, error) {
+	raw, err := d.hyp.conn.Monitor(uint16(d.id), abi.MonitorGetCapabilities, 0)
+	return Capabilities{Raw: raw}, d.fail("monitor_op get_capabilities", err, "this Xen reports no events of this domain")
 }
 
 // CtrlRegOptions configure [Monitor.EnableCtrlReg].

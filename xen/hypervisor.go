@@ -216,9 +216,7 @@ func (h *Hypervisor) Domains() iter.Seq2[DomainInfo, error] {
 	return func(yield func(DomainInfo, error) bool) {
 		version, err := h.sysctl()
 		if errors.Is(err, privcmd.ErrVersion) {
-			yield(DomainInfo{}, fault("sysctl version", NoDomID, ErrVersion, fmt.Sprintf(
-				"Xen %v speaks no version from %#x to %#x (Xen 4.14 to 4.22)",
-				h.version, abi.SysctlVersionMin, abi.SysctlVersionMax)))
+			yield(DomainInfo{}, h.noSysctl())
 			return
 		}
 		const batch = 32

@@ -53,11 +53,7 @@ func (d *Domain) OpenMonitor(opts *MonitorOptions) (m *Monitor, err error) {
 	if err := d.monitorable(); err != nil {
 		return nil, err
 	}
-	id, conn := uint16(d.id), d.hyp.conn
-
-	// RESUME says whether there is a ring without touching the guest. It
-	// makes Xen look for answers, which does another monitor no harm.
-	if _, err := conn.VMEvent(id, abi.VMEventResume); err == nil {
+	if taken, err := d.ringTaken(); err == nil && taken {
 		return nil, d.busy(nil)
 	}
 
@@ -87,7 +83,7 @@ func (d *Domain) OpenMonitor(opts *MonitorOptions) (m *Monitor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ch, err := evtchn.Bind(dev, id, a.port)
+	ch, err := evtchn.Bind(dev, uint16(d.id), a.port)
 	if err != nil {
 		return nil, d.fail("bind the event channel", err, "")
 	}
@@ -128,6 +124,66 @@ func (d *Domain) monitorable() error {
 		return fault(op, d.id, ErrNotSupported, "the guest runs on shadow page tables: set hap=1 in its configuration")
 	}
 	return nil
+}
+
+// MonitorState says who has a domain's monitor ring.
+type MonitorState int
+
+// The states.
+const (
+	MonitorFree MonitorState = iota // nobody: OpenMonitor can have it
+	// MonitorAttached: a [Monitor] of a program that lives, on this machine.
+	MonitorAttached
+	// MonitorLeftBehind: there is a ring and no such program. Its monitor died,
+	// and [Domain.RecoverMonitor] brings the domain back; or it is no [Monitor]
+	// or runs in another domain, and cannot be told from a dead one.
+	MonitorLeftBehind
+)
+
+func (s MonitorState) String() string {
+	switch s {
+	case MonitorFree:
+		return "free"
+	case MonitorAttached:
+		return "attached"
+	case MonitorLeftBehind:
+		return "left behind"
+	}
+	return fmt.Sprintf("monitor state %d", int(s))
+}
+
+// MonitorState asks who has the domain's monitor ring. The errors are those of
+// OpenMonitor for domains that cannot be monitored.
+func (d *Domain) MonitorState() (MonitorState, error) {
+	if err := d.monitorable(); err != nil {
+		return MonitorFree, err
+	}
+	taken, err := d.ringTaken()
+	if err != nil {
+		return MonitorFree, d.fail("vm_event resume", err, "")
+	}
+	if !taken {
+		_, err := d.ringGFN()
+		return MonitorFree, err
+	}
+	lock, err := d.lockMonitor()
+	switch {
+	case errors.Is(err, device.ErrLocked):
+		return MonitorAttached, nil
+	case err != nil:
+		return MonitorFree, d.fail("lock the monitor", err, "cannot tell whether its monitor is alive: run as root in dom0, with /run writable")
+	}
+	return MonitorLeftBehind, d.fail("unlock the monitor", lock.Close(), "")
+}
+
+// ringTaken says whether there is a ring. RESUME tells without touching the
+// guest: it makes Xen look for answers, which does a monitor no harm.
+func (d *Domain) ringTaken() (bool, error) {
+	_, err := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventResume)
+	if errors.Is(err, syscall.ENODEV) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (d *Domain) busy(err error) error {

@@ -44,7 +44,7 @@ var structs = []any{
 	CR3Entry{}, CR3List{}, CR3Query{}, CR3Set{}, MonitorCR3Op{},
 	DebugOp{}, Domctl{}, GetDomainInfo{}, HVMContextPartial{}, MaxMem{}, MonitorCtrlReg{}, MonitorOp{}, VMEventOp{},
 	DMOp{}, HVMHWCPU{}, HVMParam{}, InjectEvent{},
-	GetDomainInfoList{}, MemoryReservation{}, MulticallEntry{}, Sysctl{},
+	CompileInfo{}, FlaskOp{}, GetDomainInfoList{}, MemoryReservation{}, MulticallEntry{}, PhysInfo414{}, PhysInfo417{}, Sysctl{},
 	EventCtrlReg{}, EventDebug{}, EventMemAccess{}, EventSingleStep{}, FastSingleStep{}, RegsV6{}, RegsV7{}, VMEventHeader{},
 	EvtchnBindInterdomain{}, EvtchnPort{}, PrivcmdDMOp{}, PrivcmdDMOpBuf{}, PrivcmdHypercall{}, PrivcmdMmapBatchV2{},
 }
@@ -53,6 +53,7 @@ var structs = []any{
 var own = []string{
 	"DomctlVersionMin", "DomctlVersionKnown", "DomctlVersionMax", "SysctlVersionMin", "SysctlVersionMax",
 	"VMEventV6", "VMEventV7", "InvalidGFN", "NoErrorCode", "PageSize",
+	"SysctlPhysInfo417", "HWCapVMXWord", "HWCapVMX", "HWCapSVMWord", "HWCapSVM",
 }
 
 func readHeaders(t *testing.T) map[string]headers {

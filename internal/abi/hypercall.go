@@ -5,6 +5,7 @@ const (
 	HypercallMemoryOp   = 12
 	HypercallMulticall  = 13
 	HypercallXenVersion = 17
+	HypercallXSMOp      = 27
 	HypercallHVMOp      = 34
 	HypercallSysctl     = 35
 	HypercallDomctl     = 36
@@ -18,11 +19,41 @@ const (
 	DomIDFirstReserved = 0x7ff0
 )
 
-// xen_version sub-operations (version.h).
+// xen_version sub-operations (version.h), and how many bytes they fill with
+// text.
 const (
 	XenVerVersion      = 0
-	XenVerExtraVersion = 1 // fills 16 bytes
+	XenVerExtraVersion = 1 // ExtraVersionSize
+	XenVerCompileInfo  = 2 // CompileInfo
+	XenVerChangeset    = 4 // ChangesetSize
+	XenVerCommandLine  = 9 // CommandLineSize
+
+	ExtraVersionSize = 16
+	ChangesetSize    = 64
+	CommandLineSize  = 1024
 )
+
+// CompileInfo is struct xen_compile_info.
+type CompileInfo struct {
+	Compiler [64]byte
+	By       [16]byte
+	Domain   [32]byte
+	Date     [32]byte
+}
+
+// FlaskGetEnforce is an operation of FlaskOp, and FlaskVersion the interface's
+// version (xsm/flask_op.h).
+const (
+	FlaskVersion    = 1
+	FlaskGetEnforce = 2
+)
+
+// FlaskOp is struct xen_flask_op, the xsm_op of FLASK.
+type FlaskOp struct {
+	Cmd              uint32
+	InterfaceVersion uint32
+	U                [32]byte
+}
 
 // MulticallEntry is multicall_entry_t (xen.h).
 type MulticallEntry struct {

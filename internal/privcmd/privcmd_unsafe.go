@@ -67,24 +67,6 @@ func (c *Conn) XenVersion() (major, minor int, err error) {
 	return n >> 16, n & 0xffff, err
 }
 
-// XenExtraVersion returns the rest of the release's name, such as ".4-pre".
-func (c *Conn) XenExtraVersion() (string, error) {
-	buf, err := c.pool.Get(16)
-	if err != nil {
-		return "", err
-	}
-	defer buf.Free()
-	p := hcbuf.New[[16]byte](buf)
-	if _, err := c.call(abi.HypercallXenVersion, abi.XenVerExtraVersion, hcbuf.Addr(p)); err != nil {
-		return "", err
-	}
-	n := 0
-	for n < len(p) && p[n] != 0 {
-		n++
-	}
-	return string(p[:n]), nil
-}
-
 // domctlOp makes a domctl, as sendDomctl does, and tells what EACCES means.
 func domctlOp[U any](c *Conn, cmd uint32, dom uint16, fill, done func(*U)) error {
 	return c.denied(sendDomctl(c, cmd, dom, fill, done))

@@ -58,7 +58,8 @@ func (x *Xen) denies(h *abi.PrivcmdHypercall, name string) bool {
 		return errno == 0 && x.domains[d.Domain] != nil && x.cfg.Policy(name)
 	case abi.HypercallSysctl:
 		s, errno := at[abi.Sysctl](x, h.Arg[0])
-		return errno == 0 && hcbuf.Overlay[abi.GetDomainInfoList](s.U[:]).MaxDomains > 0 && x.cfg.Policy(name)
+		probe := errno == 0 && s.Cmd == abi.SysctlGetDomainInfoList && hcbuf.Overlay[abi.GetDomainInfoList](s.U[:]).MaxDomains == 0
+		return errno == 0 && !probe && x.cfg.Policy(name)
 	}
 	return x.cfg.Policy(name)
 }
@@ -87,6 +88,8 @@ func (x *Xen) hypercallOp(op, a0, a1, a2 uint64) (int64, syscall.Errno) {
 		return x.memoryOp(a0, a1)
 	case abi.HypercallHVMOp:
 		return 0, x.hvmOp(a0, a1)
+	case abi.HypercallXSMOp:
+		return x.xsmOp(a0)
 	case abi.HypercallMulticall:
 		for i := range a1 {
 			e, errno := at[abi.MulticallEntry](x, a0+64*i)
@@ -110,14 +113,62 @@ func (x *Xen) xenVersion(cmd, arg uint64) (int64, syscall.Errno) {
 	case abi.XenVerVersion:
 		return int64(x.cfg.Major<<16 | x.cfg.Minor), 0
 	case abi.XenVerExtraVersion:
-		p, errno := at[[16]byte](x, arg)
+		return 0, x.text(arg, abi.ExtraVersionSize, x.cfg.Extra)
+	case abi.XenVerChangeset:
+		return 0, x.text(arg, abi.ChangesetSize, "fake")
+	case abi.XenVerCommandLine:
+		return 0, x.text(arg, abi.CommandLineSize, x.cfg.CommandLine)
+	case abi.XenVerCompileInfo:
+		i, errno := at[abi.CompileInfo](x, arg)
 		if errno == 0 {
-			*p = [16]byte{}
-			copy(p[:15], x.cfg.Extra)
+			*i = abi.CompileInfo{}
+			copy(i.Compiler[:], "go")
+			copy(i.By[:], "xenfake")
+			copy(i.Domain[:], "localhost")
+			copy(i.Date[:], "today")
 		}
 		return 0, errno
 	}
 	return 0, syscall.ENOSYS
+}
+
+// text fills the size bytes at addr.
+func (x *Xen) text(addr uint64, size int, s string) syscall.Errno {
+	b, errno := x.memory(addr, size)
+	if errno == 0 {
+		clear(b)
+		copy(b[:size-1], s)
+	}
+	return errno
+}
+
+func (x *Xen) xsmOp(arg uint64) (int64, syscall.Errno) {
+	op, errno := at[abi.FlaskOp](x, arg)
+	switch {
+	case errno != 0:
+		return 0, errno
+	case !x.cfg.Flask || op.Cmd != abi.FlaskGetEnforce || op.InterfaceVersion != abi.FlaskVersion:
+		return 0, syscall.ENOSYS
+	case x.cfg.Policy != nil:
+		return 1, 0
+	}
+	return 0, 0
+}
+
+func (x *Xen) physInfo(s *abi.Sysctl) syscall.Errno {
+	head := abi.PhysInfoHead{CPUs: 2, Capabilities: abi.PhysCapHVM | abi.PhysCapHAP}
+	tail := abi.PhysInfoTail{TotalPages: 1 << 19, FreePages: 1 << 18}
+	if x.mtf() {
+		tail.HWCap[abi.HWCapVMXWord] = abi.HWCapVMX
+	} else {
+		tail.HWCap[abi.HWCapSVMWord] = abi.HWCapSVM
+	}
+	if x.cfg.Sysctl >= abi.SysctlPhysInfo417 {
+		*hcbuf.Overlay[abi.PhysInfo417](s.U[:]) = abi.PhysInfo417{PhysInfoHead: head, PhysInfoTail: tail}
+	} else {
+		*hcbuf.Overlay[abi.PhysInfo414](s.U[:]) = abi.PhysInfo414{PhysInfoHead: head, PhysInfoTail: tail}
+	}
+	return 0
 }
 
 func (d *Domain) info() abi.GetDomainInfo {
@@ -337,7 +388,11 @@ func (x *Xen) sysctl(s *abi.Sysctl) syscall.Errno {
 	if s.InterfaceVersion != x.cfg.Sysctl {
 		return syscall.EACCES
 	}
-	if s.Cmd != abi.SysctlGetDomainInfoList {
+	switch s.Cmd {
+	case abi.SysctlPhysInfo:
+		return x.physInfo(s)
+	case abi.SysctlGetDomainInfoList:
+	default:
 		return syscall.ENOSYS
 	}
 	u := hcbuf.Overlay[abi.GetDomainInfoList](s.U[:])

@@ -28,6 +28,10 @@ type Config struct {
 	Missing map[device.Kind]error
 	// Deny makes every hypercall of that number fail with the errno.
 	Deny map[uint64]syscall.Errno
+	// CommandLine is Xen's own.
+	CommandLine string
+	// Flask says that there is a security policy, enforced if Policy is set.
+	Flask bool
 	// Policy, if set, says which calls the security policy denies, by the names
 	// that [Xen.Recorded] has. As FLASK does, it is asked after the versions.
 	Policy func(call string) (denied bool)

@@ -23,6 +23,7 @@
 #include <xen/sysctl.h>
 #include <xen/version.h>
 #include <xen/vm_event.h>
+#include <xen/xsm/flask_op.h>
 
 #include <linux/ioctl.h>
 #include <xen/evtchn.h>
@@ -129,6 +130,21 @@ static void hypercalls(void)
     STRUCT(Sysctl, struct xen_sysctl, F(Cmd, cmd) F(InterfaceVersion, interface_version) F(U, u));
     STRUCT(GetDomainInfoList, struct xen_sysctl_getdomaininfolist,
         F(FirstDomain, first_domain) F(MaxDomains, max_domains) F(Buffer, buffer) F(NumDomains, num_domains));
+#define PHYSINFO_HEAD \
+    F(ThreadsPerCore, threads_per_core) F(CoresPerSocket, cores_per_socket) F(CPUs, nr_cpus) F(MaxCPUID, max_cpu_id) \
+    F(Nodes, nr_nodes) F(MaxNodeID, max_node_id) F(CPUKHz, cpu_khz) F(Capabilities, capabilities)
+#define PHYSINFO_TAIL \
+    F(TotalPages, total_pages) F(FreePages, free_pages) F(ScrubPages, scrub_pages) \
+    F(OutstandingPages, outstanding_pages) F(MaxMFN, max_mfn) F(HWCap, hw_cap)
+#if XEN_SYSCTL_INTERFACE_VERSION < 0x15
+    STRUCT(PhysInfo414, struct xen_sysctl_physinfo, PHYSINFO_HEAD PHYSINFO_TAIL);
+#else
+    STRUCT(PhysInfo417, struct xen_sysctl_physinfo,
+        PHYSINFO_HEAD F(ArchCapabilities, arch_capabilities) PHYSINFO_TAIL);
+#endif
+    STRUCT(CompileInfo, struct xen_compile_info,
+        F(Compiler, compiler) F(By, compile_by) F(Domain, compile_domain) F(Date, compile_date));
+    STRUCT(FlaskOp, struct xen_flask_op, F(Cmd, cmd) F(InterfaceVersion, interface_version) F(U, u));
     STRUCT(MemoryReservation, struct xen_memory_reservation,
         F(ExtentStart, extent_start) F(NrExtents, nr_extents) F(ExtentOrder, extent_order)
         F(MemFlags, mem_flags) F(DomID, domid));
@@ -213,6 +229,7 @@ static void constants(void)
     N(HypercallMemoryOp, __HYPERVISOR_memory_op);
     N(HypercallMulticall, __HYPERVISOR_multicall);
     N(HypercallXenVersion, __HYPERVISOR_xen_version);
+    N(HypercallXSMOp, __HYPERVISOR_xsm_op);
     N(HypercallHVMOp, __HYPERVISOR_hvm_op);
     N(HypercallSysctl, __HYPERVISOR_sysctl);
     N(HypercallDomctl, __HYPERVISOR_domctl);
@@ -221,6 +238,14 @@ static void constants(void)
     N(DomIDFirstReserved, DOMID_FIRST_RESERVED);
     N(XenVerVersion, XENVER_version);
     N(XenVerExtraVersion, XENVER_extraversion);
+    N(XenVerCompileInfo, XENVER_compile_info);
+    N(XenVerChangeset, XENVER_changeset);
+    N(XenVerCommandLine, XENVER_commandline);
+    N(ExtraVersionSize, sizeof(xen_extraversion_t));
+    N(ChangesetSize, sizeof(xen_changeset_info_t));
+    N(CommandLineSize, sizeof(xen_commandline_t));
+    N(FlaskVersion, XEN_FLASK_INTERFACE_VERSION);
+    N(FlaskGetEnforce, FLASK_GETENFORCE);
 
     N(DomctlPauseDomain, XEN_DOMCTL_pausedomain);
     N(DomctlUnpauseDomain, XEN_DOMCTL_unpausedomain);
@@ -272,6 +297,13 @@ static void constants(void)
     N(CR3FilterMatch, XEN_DOMCTL_MONITOR_CR3_MODE_MATCH);
     N(CR3FilterMember, XEN_DOMCTL_MONITOR_CR3_MODE_MEMBER);
     N(CR3FilterTargets, XEN_DOMCTL_MONITOR_CR3_F_TARGETS);
+#endif
+    N(SysctlPhysInfo, XEN_SYSCTL_physinfo);
+    N(PhysCapHVM, XEN_SYSCTL_PHYSCAP_hvm);
+    N(PhysCapHAP, XEN_SYSCTL_PHYSCAP_hap);
+    N(PhysCapShadow, XEN_SYSCTL_PHYSCAP_shadow);
+#ifdef XEN_SYSCTL_PHYSCAP_vmtrace
+    N(PhysCapVMTrace, XEN_SYSCTL_PHYSCAP_vmtrace);
 #endif
     N(SysctlGetDomainInfoList, XEN_SYSCTL_getdomaininfolist);
 

@@ -19,6 +19,8 @@ type Config struct {
 	Intel bool
 	// AltP2M is altp2m=1 on Xen's command line.
 	AltP2M bool
+	// CommandLine is Xen's, without the altp2m that AltP2M adds.
+	CommandLine string
 	// CR3Filter is a Xen with the patches of this module's patches/xen.
 	CR3Filter bool
 	// Denied, if set, is the security policy: it is asked with a call's name,
@@ -40,7 +42,11 @@ func New(cfg *Config) *Xen {
 	}
 	c := &xenfake.Config{
 		Major: cfg.Version.Major, Minor: cfg.Version.Minor, Extra: cfg.Version.Extra,
-		CR3Filter: cfg.CR3Filter, Policy: cfg.Denied,
+		CR3Filter: cfg.CR3Filter, CommandLine: cfg.CommandLine,
+		Flask: cfg.Denied != nil, Policy: cfg.Denied,
+	}
+	if cfg.AltP2M {
+		c.CommandLine += " altp2m=1"
 	}
 	if cfg.Intel {
 		c.Capabilities = capabilitiesIntel
@@ -63,7 +69,9 @@ type test struct {
 func (t *test) Helper()          {}
 func (t *test) Cleanup(f func()) { t.cleanup = append(t.cleanup, f) }
 
-func (t *test) Errorf(format string, args ...any) { t.errs = append(t.errs, fmt.Errorf(format, args...)) }
+func (t *test) Errorf(format string, args ...any) {
+	t.errs = append(t.errs, fmt.Errorf(format, args...))
+}
 
 // Fatal is for a machine that is out of memory or descriptors.
 func (t *test) Fatal(args ...any) { panic(fmt.Sprint(args...)) }

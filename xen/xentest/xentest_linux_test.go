@@ -213,6 +213,9 @@ func TestKillProcesses(t *testing.T) {
 	if d, err = h.Domain(1); err != nil {
 		t.Fatal(err)
 	}
+	if s, err := d.MonitorState(); s != xen.MonitorLeftBehind || err != nil {
+		t.Errorf("monitor %v, %v", s, err)
+	}
 	if err := d.RecoverMonitor(nil); err != nil {
 		t.Error(err)
 	}

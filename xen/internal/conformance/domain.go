@@ -9,6 +9,9 @@ import (
 
 var domainChecks = []check{
 	{name: "version", run: version},
+	{name: "build", run: build},
+	{name: "host", run: host},
+	{name: "security policy", run: policy},
 	{name: "domain list", run: domainList},
 	{name: "lookup", run: lookup},
 	{name: "domain info", run: domainInfo},
@@ -20,6 +23,34 @@ var domainChecks = []check{
 func version(e *env) {
 	if v := e.hyp.Version(); v.Major != 4 || v.Minor != e.target.Minor {
 		e.Errorf("version %v, want 4.%d", v, e.target.Minor)
+	}
+}
+
+func build(e *env) {
+	b, err := e.hyp.Build()
+	e.must(err)
+	if b.Compiler == "" || b.By == "" || b.Date == "" {
+		e.Errorf("%+v", b)
+	}
+	if on, _ := b.BootOption("altp2m"); on != e.target.AltP2M {
+		e.Errorf("altp2m on Xen's command line %q: %t", b.CommandLine, on)
+	}
+}
+
+func host(e *env) {
+	h, err := e.hyp.Host()
+	e.must(err)
+	if h.VMX != e.target.VMX || h.SVM == e.target.VMX || !h.HVM || !h.HAP || h.CPUs < 1 || h.Free >= h.Pages {
+		e.Errorf("%+v", h)
+	}
+}
+
+// None of Debian's releases is built with one.
+func policy(e *env) {
+	p, err := e.hyp.Policy()
+	e.must(err)
+	if p != xen.PolicyNone {
+		e.Errorf("policy %v", p)
 	}
 }
 

@@ -26,8 +26,10 @@ var targetList = &feature{"CR3-target list", func(f *Facts) string {
 
 var filterChecks = []check{
 	{name: "CR3 filter", needs: filter, run: cr3Filter, absent: func(e *env) error {
+		_, err := e.dom.CR3Filter()
+		e.want("CR3Filter of the domain", err, xen.ErrNotSupported)
 		m := e.monitor()
-		_, err := m.CR3Filter()
+		_, err = m.CR3Filter()
 		e.want("CR3Filter", err, xen.ErrNotSupported)
 		return m.SetCR3Filter(xen.CR3FilterOptions{Mode: xen.CR3FilterMatch})
 	}},
@@ -43,10 +45,15 @@ func setTargets(m *xen.Monitor) error {
 // A filter that watches nothing drops what the guest does.
 func cr3Filter(e *env) {
 	const mask = 0x1fff
+	info, err := e.dom.CR3Filter() // without a monitor
+	e.must(err)
+	if info.Mode != xen.CR3FilterOff || info.Entries != 0 {
+		e.Errorf("%+v without a monitor", info)
+	}
 	m := e.monitor()
 	e.want("AddCR3 without a filter", m.AddCR3(mask+1), xen.ErrNotFound)
 	e.must(m.SetCR3Filter(xen.CR3FilterOptions{Mode: xen.CR3FilterMember, Mask: mask}))
-	info, err := m.CR3Filter()
+	info, err = m.CR3Filter()
 	e.must(err)
 	if info.Mode != xen.CR3FilterMember || info.Mask != mask || info.MaxEntries < 1 || info.TargetListAvailable != e.target.VMX {
 		e.Errorf("%+v", info)

@@ -16,9 +16,17 @@ var monitorChecks = []check{
 }
 
 func monitorComesAndGoes(e *env) {
+	state := func(want xen.MonitorState) {
+		e.Helper()
+		if s, err := e.dom.MonitorState(); s != want || err != nil {
+			e.Errorf("monitor %v, %v, want %v", s, err, want)
+		}
+	}
 	for range 3 {
+		state(xen.MonitorFree)
 		m, err := e.dom.OpenMonitor(nil)
 		e.must(err)
+		state(xen.MonitorAttached)
 		_, err = e.dom.OpenMonitor(nil)
 		e.want("second monitor", err, xen.ErrBusy)
 		e.want("recovery under a live monitor", e.dom.RecoverMonitor(nil), xen.ErrBusy)
@@ -28,6 +36,7 @@ func monitorComesAndGoes(e *env) {
 		e.want("event after Close", m.EnableCtrlReg(xen.CR3, nil), xen.ErrClosed)
 		e.want("Serve after Close", m.Serve(e.Context(), nil), xen.ErrClosed)
 	}
+	state(xen.MonitorFree)
 	e.must(e.dom.RecoverMonitor(nil)) // with nothing to recover
 	info, err := e.dom.Info()
 	e.must(err)
@@ -37,8 +46,11 @@ func monitorComesAndGoes(e *env) {
 }
 
 func capabilities(e *env) {
-	c, err := e.monitor().Capabilities()
+	c, err := e.dom.Capabilities() // without a monitor
 	e.must(err)
+	if with, err := e.monitor().Capabilities(); with != c || err != nil {
+		e.Errorf("%#x, with a monitor %#x, %v", c.Raw, with.Raw, err)
+	}
 	if !c.CtrlReg() || !c.SoftwareBreakpoint() || c.SingleStep() != e.target.VMX {
 		e.Errorf("%#x", c.Raw)
 	}
