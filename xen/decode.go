@@ -23,6 +23,11 @@ func decodeRequest(slot []byte, version uint32, req *Request) error {
 	req.Breakpoint = SoftwareBreakpoint{}
 	req.Step = SingleStep{}
 	req.Access = MemAccess{}
+	req.MSR = MSRWrite{}
+	req.CPUID = CPUID{}
+	req.Descriptor = DescriptorAccess{}
+	req.Debug = DebugException{}
+	req.Exit = VMExit{}
 	switch req.Reason {
 	case ReasonMemAccess:
 		u := hcbuf.Overlay[abi.EventMemAccess](h.U[:])
@@ -33,6 +38,23 @@ func decodeRequest(slot []byte, version uint32, req *Request) error {
 	case ReasonWriteCtrlReg:
 		u := hcbuf.Overlay[abi.EventCtrlReg](h.U[:])
 		req.Ctrl = CtrlRegWrite{Reg: CtrlReg(u.Index), New: u.New, Old: u.Old}
+	case ReasonMovToMSR:
+		u := hcbuf.Overlay[abi.EventMSR](h.U[:])
+		req.MSR = MSRWrite{Index: uint32(u.MSR), New: u.New, Old: u.Old}
+	case ReasonCPUID:
+		u := hcbuf.Overlay[abi.EventCPUID](h.U[:])
+		req.CPUID = CPUID{Leaf: u.Leaf, Subleaf: u.Subleaf, InsnLength: u.InsnLength}
+	case ReasonDescriptorAccess:
+		u := hcbuf.Overlay[abi.EventDescAccess](h.U[:])
+		req.Descriptor = DescriptorAccess{
+			Table: DescriptorTable(u.Descriptor), Write: u.IsWrite != 0, InsnInfo: u.InstrInfo, Qualification: u.ExitQualification,
+		}
+	case ReasonDebugException:
+		u := hcbuf.Overlay[abi.EventDebug](h.U[:])
+		req.Debug = DebugException{GFN: GFN(u.GFN), InsnLength: u.InsnLength, Type: u.Type}
+	case ReasonVMExit:
+		u := hcbuf.Overlay[abi.EventVMExit](h.U[:])
+		req.Exit = VMExit{Reason: u.Reason, Qualification: u.Qualification}
 	case ReasonSoftwareBreakpoint:
 		u := hcbuf.Overlay[abi.EventDebug](h.U[:])
 		req.Breakpoint = SoftwareBreakpoint{GFN: GFN(u.GFN), InsnLength: u.InsnLength, Type: u.Type}

@@ -11,8 +11,14 @@ const (
 	ReasonUnknown            Reason = 0
 	ReasonMemAccess          Reason = 1
 	ReasonWriteCtrlReg       Reason = 4
+	ReasonMovToMSR           Reason = 5
 	ReasonSoftwareBreakpoint Reason = 6
 	ReasonSingleStep         Reason = 7
+	ReasonGuestRequest       Reason = 8
+	ReasonDebugException     Reason = 9
+	ReasonCPUID              Reason = 10
+	ReasonDescriptorAccess   Reason = 13
+	ReasonVMExit             Reason = 15
 )
 
 // CtrlReg names a control register in monitor operations and events
@@ -59,7 +65,62 @@ type Request struct {
 	Step SingleStep
 	// Access is set for ReasonMemAccess.
 	Access MemAccess
+	// MSR is set for ReasonMovToMSR.
+	MSR MSRWrite
+	// CPUID is set for ReasonCPUID.
+	CPUID CPUID
+	// Descriptor is set for ReasonDescriptorAccess.
+	Descriptor DescriptorAccess
+	// Debug is set for ReasonDebugException.
+	Debug DebugException
+	// Exit is set for ReasonVMExit.
+	Exit VMExit
 }
+
+// MSRWrite is a write to a model-specific register. RIP is at the instruction
+// and goes behind it when the vCPU goes on: a handler must not set it.
+type MSRWrite struct {
+	Index    uint32
+	New, Old uint64
+}
+
+// CPUID is a CPUID instruction, see [Monitor.EnableCPUID].
+type CPUID struct {
+	Leaf, Subleaf uint32
+	InsnLength    uint32
+}
+
+// DescriptorTable is a register that points to a descriptor table
+// (VM_EVENT_DESC_*).
+type DescriptorTable uint8
+
+// The registers.
+const (
+	IDTR DescriptorTable = 1
+	GDTR DescriptorTable = 2
+	LDTR DescriptorTable = 3
+	TR   DescriptorTable = 4
+)
+
+// DescriptorAccess is an access to the register of a descriptor table, see
+// [Monitor.EnableDescriptorAccess].
+type DescriptorAccess struct {
+	Table DescriptorTable
+	Write bool // otherwise a read
+	// InsnInfo and Qualification are VMX's words for the instruction; 0 on AMD.
+	InsnInfo      uint32
+	Qualification uint64
+}
+
+// DebugException is a debug exception (#DB) of the guest.
+type DebugException struct {
+	GFN        GFN // frame of the instruction; ^0 if unmapped
+	InsnLength uint32
+	Type       uint8 // x86 event type: 3 hardware exception, 5 INT1
+}
+
+// VMExit is an exit to the hypervisor, in VMX's words.
+type VMExit struct{ Reason, Qualification uint64 }
 
 // CtrlRegWrite is a write to a control register.
 type CtrlRegWrite struct {
@@ -95,9 +156,11 @@ type MemAccess struct {
 // Action selects what Xen does with the vCPU when its request is answered.
 type Action uint8
 
-// The actions. Continue resumes the vCPU where it is; after a software
-// breakpoint that executes the instruction at RIP again.
+// The actions.
 const (
+	// Continue resumes the vCPU where it is. After a software breakpoint that
+	// executes the instruction at RIP again, as it does after an access that a
+	// view forbids; CPUID and accesses to descriptor tables are done with.
 	Continue Action = iota
 	// EmulateInsn lets Xen emulate the instruction whose bytes are in
 	// Response.Insn in place of the one at RIP. Only for software breakpoints.
@@ -105,6 +168,10 @@ const (
 	// SetRegisters loads the general-purpose registers, RIP and RFLAGS from
 	// Response.Regs.
 	SetRegisters
+	// Emulate lets Xen emulate the instruction at RIP, past what the view
+	// forbids. Only for accesses to memory and to descriptor tables. If Xen
+	// cannot, the guest gets an invalid-opcode exception.
+	Emulate
 )
 
 // Step selects how a vCPU single-steps from the answer on. Both kinds need
@@ -124,7 +191,7 @@ const (
 	ToggleStep
 	// FastStep executes one instruction, in the altp2m view that the vCPU is in
 	// after the answer; then Xen itself switches to Response.StepView and the
-	// vCPU runs on, without another request. It does not go with EmulateInsn. A
+	// vCPU runs on, without another request. It does not go with emulation. A
 	// vCPU that steps already does so no more.
 	FastStep
 )

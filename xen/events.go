@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/govmi/govmi/internal/abi"
+	"github.com/govmi/govmi/internal/privcmd"
 )
 
 // Capabilities are the events that a domain can be monitored for.
@@ -71,11 +72,15 @@ func (m *Monitor) DisableCtrlReg(reg CtrlReg) error { return m.events.disableCtr
 
 // EnableSoftwareBreakpoint turns on events for every executed int3, the
 // guest's own included: give those back with [Domain.InjectBreakpoint].
-func (m *Monitor) EnableSoftwareBreakpoint() error { return m.events.enableBreakpoint() }
+func (m *Monitor) EnableSoftwareBreakpoint() error {
+	return enable(&m.events, abi.MonitorSoftwareBreakpoint, noOptions{})
+}
 
 // DisableSoftwareBreakpoint turns them off. Requests that are in the ring
 // still come.
-func (m *Monitor) DisableSoftwareBreakpoint() error { return m.events.disableBreakpoint() }
+func (m *Monitor) DisableSoftwareBreakpoint() error {
+	return m.events.disable(abi.MonitorSoftwareBreakpoint)
+}
 
 // EnableSingleStep turns on events for executed instructions. It makes no vCPU
 // step: answers do, see [Step]. Needs VMX (Capabilities.SingleStep).
@@ -91,14 +96,25 @@ func (m *Monitor) DisableSingleStep() error { return m.events.disableSingleStep(
 type events struct {
 	dom *Domain
 
-	mu         sync.Mutex
-	closed     bool // the ring goes or is gone: nothing may be enabled
-	ctrlReg    [XCR0 + 1]bool
-	breakpoint bool
-	singleStep bool
-	stepped    bool         // single-step events were on at some time
-	steps      *atomic.Bool // singleStep, for who answers
-	filter     cr3Filter
+	mu      sync.Mutex
+	closed  bool // the ring goes or is gone: nothing may be enabled
+	ctrlReg [XCR0 + 1]bool
+	msr     map[uint32]bool
+	on      [len(eventNames)]bool // those without parameters, by Xen's number
+	stepped bool                  // single-step events were on at some time
+	steps   *atomic.Bool          // whether they are, for who answers
+	filter  cr3Filter
+}
+
+// eventNames are the events without parameters, by Xen's number.
+var eventNames = [...]string{
+	abi.MonitorSingleStep:         "single-step",
+	abi.MonitorSoftwareBreakpoint: "software breakpoint",
+	abi.MonitorGuestRequest:       "guest request",
+	abi.MonitorDebugException:     "debug exception",
+	abi.MonitorCPUID:              "CPUID",
+	abi.MonitorDescAccess:         "descriptor access",
+	abi.MonitorVMExit:             "VM exit",
 }
 
 func (e *events) enableCtrlReg(reg CtrlReg, o *CtrlRegOptions) error {
@@ -172,42 +188,32 @@ func (e *events) setCtrlReg(op uint32, reg CtrlReg, o *CtrlRegOptions) error {
 	if o.OnChangeOnly {
 		cr.OnChangeOnly = 1
 	}
-	return e.dom.hyp.conn.MonitorCtrlReg(uint16(e.dom.id), op, cr)
-}
-
-func (e *events) enableBreakpoint() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.enable("software breakpoint", abi.MonitorSoftwareBreakpoint, &e.breakpoint)
-}
-
-func (e *events) disableBreakpoint() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.disable("software breakpoint", abi.MonitorSoftwareBreakpoint, &e.breakpoint)
+	return privcmd.MonitorEvent(e.dom.hyp.conn, uint16(e.dom.id), op, abi.MonitorWriteCtrlReg, cr)
 }
 
 func (e *events) enableSingleStep() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.enable("single-step", abi.MonitorSingleStep, &e.singleStep); err != nil {
+	if err := enable(e, abi.MonitorSingleStep, noOptions{}); err != nil {
 		return err
 	}
-	e.stepped = true
-	e.steps.Store(true)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.on[abi.MonitorSingleStep] { // nobody was faster
+		e.stepped = true
+		e.steps.Store(true)
+	}
 	return nil
 }
 
 func (e *events) disableSingleStep() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.singleStep {
+	if !e.on[abi.MonitorSingleStep] {
 		return nil
 	}
 	e.steps.Store(false)
 	// Paused, so that no vCPU steps on without anybody seeing it.
 	return e.paused(func() error {
-		if err := e.disable("single-step", abi.MonitorSingleStep, &e.singleStep); err != nil {
+		if err := e.turnOff(abi.MonitorSingleStep); err != nil {
 			return err
 		}
 		return e.dom.stopSingleSteps()
@@ -224,30 +230,54 @@ func (e *events) stopStepping() error {
 	return e.dom.stopSingleSteps()
 }
 
-// enable turns on an event without parameters, unless *on says that it is.
-func (e *events) enable(name string, event uint32, on *bool) error {
-	op := "enable " + name + " events"
-	if err := e.open(op); err != nil || *on {
+// noOptions are those of an event that has none.
+type noOptions [0]byte
+
+// enable turns on an event, or changes its options.
+func enable[O any](e *events, event uint32, o O) error {
+	op := "enable " + eventNames[event] + " events"
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.open(op); err != nil {
 		return err
 	}
-	_, err := e.dom.hyp.conn.Monitor(uint16(e.dom.id), abi.MonitorEnable, event)
-	if err != nil {
+	on := func() error {
+		err := privcmd.MonitorEvent(e.dom.hyp.conn, uint16(e.dom.id), abi.MonitorEnable, event, o)
+		if err == nil {
+			e.on[event] = true
+		}
 		return e.fail(op, err)
 	}
-	*on = true
-	return nil
+	switch _, none := any(o).(noOptions); {
+	case !e.on[event]:
+		return on()
+	case none:
+		return nil
+	}
+	// New options need off and on; paused, so that nothing is missed.
+	return e.paused(func() error {
+		if err := e.turnOff(event); err != nil {
+			return err
+		}
+		return on()
+	})
 }
 
-func (e *events) disable(name string, event uint32, on *bool) error {
-	if !*on {
+func (e *events) disable(event uint32) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.turnOff(event)
+}
+
+func (e *events) turnOff(event uint32) error {
+	if !e.on[event] {
 		return nil
 	}
 	_, err := e.dom.hyp.conn.Monitor(uint16(e.dom.id), abi.MonitorDisable, event)
-	if err != nil {
-		return e.fail("disable "+name+" events", err)
+	if err == nil {
+		e.on[event] = false
 	}
-	*on = false
-	return nil
+	return e.fail("disable "+eventNames[event]+" events", err)
 }
 
 // open returns an error when the ring is going: up to 4.21 Xen does not
@@ -269,8 +299,12 @@ func (e *events) disableAll() error {
 	for reg := range e.ctrlReg {
 		errs = append(errs, e.turnOffCtrlReg(CtrlReg(reg)))
 	}
-	errs = append(errs, e.disable("software breakpoint", abi.MonitorSoftwareBreakpoint, &e.breakpoint),
-		e.disable("single-step", abi.MonitorSingleStep, &e.singleStep))
+	for msr := range e.msr {
+		errs = append(errs, e.turnOffMSR(msr))
+	}
+	for event := range e.on {
+		errs = append(errs, e.turnOff(uint32(event)))
+	}
 	return errors.Join(errs...)
 }
 

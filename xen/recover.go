@@ -26,6 +26,9 @@ type RecoverOptions struct {
 // monitor can be opened. A domain with nothing to recover is paused for a
 // moment. Recovering twice, or after a recovery that was cut short, is safe.
 //
+// A CPUID instruction that a dead monitor was to see is executed again, with
+// arguments that are lost, see [Monitor.EnableCPUID].
+//
 // It does not repair the guest's memory: breakpoints in it stay, and a guest
 // that runs into one without a monitor has to deal with it itself. The same is
 // true of views without AltP2MOff, where each vCPU stays in the one that it is in.

@@ -76,6 +76,9 @@ func (r *ring) slotBytes() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&r.slot)), r.size)
 }
 
+// plain is the answer that resumes a vCPU as if there had been no event.
+var plain Response
+
 var errResponse = errors.New("the handler's response does not fit the request")
 
 // answer writes the response to the taken request. If the response does not
@@ -94,35 +97,55 @@ func (r *ring) answer(resp *Response) error {
 		U:       req.U,
 	}
 	err := r.check(req, resp)
+	if err != nil {
+		resp = &plain
+	}
 	e := r.entry(r.rspProd)
-	if err == nil {
-		switch resp.Action {
-		case EmulateInsn:
-			out.Flags |= abi.FlagEmulate | abi.FlagSetEmulInsnData
-			copy(e[abi.VMEventData:], resp.Insn[:])
-		case SetRegisters:
-			out.Flags |= abi.FlagSetRegisters
-			setGeneral(hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:]), resp.Regs)
+	switch resp.Action {
+	case Continue:
+		r.finish(req, out, e)
+	case Emulate:
+		out.Flags |= abi.FlagEmulate
+	case EmulateInsn:
+		out.Flags |= abi.FlagEmulate | abi.FlagSetEmulInsnData
+		copy(e[abi.VMEventData:], resp.Insn[:])
+	case SetRegisters:
+		out.Flags |= abi.FlagSetRegisters
+		setGeneral(hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:]), resp.Regs)
+	}
+	if resp.Switch {
+		out.Flags |= abi.FlagAlternateP2M
+		out.Altp2mIdx = uint16(resp.View)
+	}
+	switch resp.Step {
+	case ToggleStep:
+		if r.steps.Load() {
+			out.Flags |= abi.FlagToggleSingleStep
 		}
-		if resp.Switch {
-			out.Flags |= abi.FlagAlternateP2M
-			out.Altp2mIdx = uint16(resp.View)
-		}
-		switch resp.Step {
-		case ToggleStep:
-			if r.steps.Load() {
-				out.Flags |= abi.FlagToggleSingleStep
-			}
-		case FastStep:
-			out.Flags |= abi.FlagFastSingleStep
-			out.U = [len(out.U)]byte{}
-			hcbuf.Overlay[abi.FastSingleStep](out.U[:]).P2MIdx = uint16(resp.StepView)
-		}
+	case FastStep:
+		out.Flags |= abi.FlagFastSingleStep
+		out.U = [len(out.U)]byte{}
+		hcbuf.Overlay[abi.FastSingleStep](out.U[:]).P2MIdx = uint16(resp.StepView)
 	}
 	*hcbuf.Overlay[abi.VMEventHeader](e) = *out
 	r.rspProd++
 	r.taken = false
 	return err
+}
+
+// finish has a plain continue get behind an instruction that Xen would else
+// execute again, for ever.
+func (r *ring) finish(req, out *abi.VMEventHeader, e []byte) {
+	switch req.Reason {
+	case abi.ReasonCPUID:
+		// Its result is in the registers: again, it would be the argument.
+		regs := hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:])
+		*regs = *hcbuf.Overlay[abi.RegsHead](r.slotBytes()[abi.VMEventData:])
+		regs.RIP += uint64(hcbuf.Overlay[abi.EventCPUID](req.U[:]).InsnLength)
+		out.Flags |= abi.FlagSetRegisters
+	case abi.ReasonDescriptorAccess:
+		out.Flags |= abi.FlagEmulate
+	}
 }
 
 // answerOrphan writes a plain continue to a vCPU for a request on a ring that
@@ -143,6 +166,10 @@ func (r *ring) check(req *abi.VMEventHeader, resp *Response) error {
 		if req.Reason != abi.ReasonSoftwareBreakpoint {
 			return fmt.Errorf("%w: EmulateInsn for reason %d", errResponse, req.Reason)
 		}
+	case Emulate:
+		if req.Reason != abi.ReasonMemAccess && req.Reason != abi.ReasonDescriptorAccess {
+			return fmt.Errorf("%w: Emulate for reason %d", errResponse, req.Reason)
+		}
 	case SetRegisters:
 		if resp.Regs == nil {
 			return fmt.Errorf("%w: SetRegisters without registers", errResponse)
@@ -155,8 +182,8 @@ func (r *ring) check(req *abi.VMEventHeader, resp *Response) error {
 		return nil
 	case ToggleStep:
 	case FastStep:
-		if resp.Action == EmulateInsn {
-			return fmt.Errorf("%w: FastStep and EmulateInsn", errResponse)
+		if resp.Action == EmulateInsn || resp.Action == Emulate {
+			return fmt.Errorf("%w: FastStep and emulation", errResponse)
 		}
 	default:
 		return fmt.Errorf("%w: step %d", errResponse, resp.Step)

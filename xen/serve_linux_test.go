@@ -70,18 +70,18 @@ func TestServe(t *testing.T) {
 		if diff := cmp.Diff(want, got.Regs); diff != "" {
 			t.Errorf("v%d: registers: %s", version, diff)
 		}
-		got = trap(&xenfake.Event{Reason: 9, VCPU: 1, U: [32]byte{5: 7}})
-		if got.Flags != abi.FlagVCPUPaused || got.Reason != 9 || got.U != [32]byte{5: 7} {
+		got = trap(&xenfake.Event{Reason: 12, VCPU: 1, U: [32]byte{5: 7}})
+		if got.Flags != abi.FlagVCPUPaused || got.Reason != 12 || got.U != [32]byte{5: 7} {
 			t.Errorf("v%d: response to another reason: %+v", version, got)
 		}
-		inject(t, g, &xenfake.Event{Reason: 9, Async: true})
+		inject(t, g, &xenfake.Event{Reason: 12, Async: true})
 		trap(cr3Event(0, 0x3000)) // answered after it
 
 		if err := stop(); err != context.Canceled {
 			t.Errorf("v%d: Serve: %v", version, err)
 		}
 		for _, r := range g.Responses() {
-			if r.Reason == 9 && r.Flags != 0 {
+			if r.Reason == 12 && r.Flags != 0 {
 				t.Errorf("v%d: response to the asynchronous event: %+v", version, r)
 			}
 		}
@@ -92,8 +92,8 @@ func TestServe(t *testing.T) {
 				Breakpoint: xen.SoftwareBreakpoint{GFN: 3, InsnLength: 1, Type: 6}},
 			{Reason: xen.ReasonSoftwareBreakpoint, Flags: xen.FlagVCPUPaused, Regs: xen.Registers{RIP: 0x2000},
 				Breakpoint: xen.SoftwareBreakpoint{GFN: 3, InsnLength: 1, Type: 6}},
-			{Reason: 9, VCPU: 1, Flags: xen.FlagVCPUPaused},
-			{Reason: 9},
+			{Reason: 12, VCPU: 1, Flags: xen.FlagVCPUPaused},
+			{Reason: 12},
 			{Reason: xen.ReasonWriteCtrlReg, Flags: xen.FlagVCPUPaused, Ctrl: xen.CtrlRegWrite{Reg: xen.CR3, New: 0x3000, Old: 0x1000}},
 		}
 		if diff := cmp.Diff(wantSeen, seen); diff != "" {

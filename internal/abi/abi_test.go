@@ -42,10 +42,11 @@ type field struct{ Offset, Size uintptr }
 var structs = []any{
 	AltP2MAccess{}, AltP2MChange{}, AltP2MOp{}, AltP2MState{}, AltP2MView{},
 	CR3Entry{}, CR3List{}, CR3Query{}, CR3Set{}, MonitorCR3Op{},
-	DebugOp{}, Domctl{}, GetDomainInfo{}, HVMContextPartial{}, MaxMem{}, MonitorCtrlReg{}, MonitorOp{}, VMEventOp{},
+	DebugOp{}, Domctl{}, GetDomainInfo{}, HVMContextPartial{}, MaxMem{}, MonitorCtrlReg{},
+	MonitorMSR{}, MonitorOp{}, MonitorRequest{}, MonitorSync{}, VMEventOp{},
 	DMOp{}, HVMHWCPU{}, HVMParam{}, InjectEvent{},
 	CompileInfo{}, FlaskOp{}, GetDomainInfoList{}, MemoryReservation{}, MulticallEntry{}, PhysInfo414{}, PhysInfo417{}, Sysctl{},
-	EventCtrlReg{}, EventDebug{}, EventMemAccess{}, EventSingleStep{}, FastSingleStep{}, RegsV6{}, RegsV7{}, VMEventHeader{},
+	EventCPUID{}, EventCtrlReg{}, EventDebug{}, EventDescAccess{}, EventMSR{}, EventMemAccess{}, EventSingleStep{}, EventVMExit{}, FastSingleStep{}, RegsV6{}, RegsV7{}, VMEventHeader{},
 	EvtchnBindInterdomain{}, EvtchnPort{}, PrivcmdDMOp{}, PrivcmdDMOpBuf{}, PrivcmdHypercall{}, PrivcmdMmapBatchV2{},
 }
 

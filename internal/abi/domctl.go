@@ -150,9 +150,14 @@ const (
 // Events of MonitorOp (XEN_DOMCTL_MONITOR_EVENT_*).
 const (
 	MonitorWriteCtrlReg       = 0
+	MonitorMovToMSR           = 1
 	MonitorSingleStep         = 2
 	MonitorSoftwareBreakpoint = 3
+	MonitorGuestRequest       = 4
+	MonitorDebugException     = 5
+	MonitorCPUID              = 6
 	MonitorInterrupt          = 8
+	MonitorDescAccess         = 9
 	MonitorEmulUnimplemented  = 10
 	MonitorInguestPageFault   = 11
 	MonitorVMExit             = 12
@@ -166,4 +171,23 @@ type MonitorCtrlReg struct {
 	_            uint8
 	_            uint32
 	Bitmask      uint64 // bits that are ignored
+}
+
+// MonitorMSR is the mov_to_msr member of MonitorOp's union.
+type MonitorMSR struct {
+	MSR          uint32
+	OnChangeOnly uint8
+	_            [3]uint8
+}
+
+// MonitorRequest is the guest_request member of MonitorOp's union.
+type MonitorRequest struct {
+	Sync           uint8
+	AllowUserspace uint8
+}
+
+// MonitorSync is the debug_exception member of MonitorOp's union, and the vmexit
+// member.
+type MonitorSync struct {
+	Sync uint8
 }

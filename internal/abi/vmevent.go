@@ -48,8 +48,14 @@ const VMEventData = 56
 const (
 	ReasonMemAccess          = 1
 	ReasonWriteCtrlReg       = 4
+	ReasonMovToMSR           = 5
 	ReasonSoftwareBreakpoint = 6
 	ReasonSingleStep         = 7
+	ReasonGuestRequest       = 8
+	ReasonDebugException     = 9
+	ReasonCPUID              = 10
+	ReasonDescriptorAccess   = 13
+	ReasonVMExit             = 15 // from 4.17 on
 )
 
 // Flags (VM_EVENT_FLAG_*).
@@ -96,6 +102,45 @@ type EventDebug struct {
 	InsnLength uint32
 	Type       uint8
 	_          [3]uint8
+}
+
+// EventMSR is struct vm_event_mov_to_msr.
+type EventMSR struct {
+	MSR uint64
+	New uint64
+	Old uint64
+}
+
+// EventCPUID is struct vm_event_cpuid.
+type EventCPUID struct {
+	InsnLength uint32
+	Leaf       uint32
+	Subleaf    uint32
+	_          uint32
+}
+
+// EventDescAccess is struct vm_event_desc_access.
+type EventDescAccess struct {
+	InstrInfo         uint32 // of VMX; 0 on SVM
+	_                 uint32
+	ExitQualification uint64 // of VMX; 0 on SVM
+	Descriptor        uint8
+	IsWrite           uint8
+	_                 [6]uint8
+}
+
+// Values of EventDescAccess.Descriptor (VM_EVENT_DESC_*).
+const (
+	DescIDTR = 1
+	DescGDTR = 2
+	DescLDTR = 3
+	DescTR   = 4
+)
+
+// EventVMExit is struct vm_event_vmexit, of which VMX fills both.
+type EventVMExit struct {
+	Reason        uint64
+	Qualification uint64
 }
 
 // EventSingleStep is struct vm_event_singlestep.

@@ -252,11 +252,11 @@ func (c *Conn) Monitor(dom uint16, op, event uint32) (out uint32, err error) {
 	return out, err
 }
 
-// MonitorCtrlReg makes a monitor operation on control-register writes.
-func (c *Conn) MonitorCtrlReg(dom uint16, op uint32, cr abi.MonitorCtrlReg) error {
+// MonitorEvent makes a monitor operation on an event with its options.
+func MonitorEvent[O any](c *Conn, dom uint16, op, event uint32, o O) error {
 	return domctlOp(c, abi.DomctlMonitorOp, dom, func(u *abi.MonitorOp) {
-		u.Op, u.Event = op, abi.MonitorWriteCtrlReg
-		*hcbuf.Overlay[abi.MonitorCtrlReg](u.U[:]) = cr
+		u.Op, u.Event = op, event
+		*hcbuf.Overlay[O](u.U[:]) = o
 	}, nil)
 }
 

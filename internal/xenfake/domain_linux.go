@@ -48,18 +48,20 @@ type Domain struct {
 	// WaitQueue: a vCPU waits for room in a ring.
 	waitQueue bool
 	// Monitor state, as monitor_op left it.
-	ctrlRegs   map[uint8]abi.MonitorCtrlReg
-	breakpoint bool
-	singleStep bool
-	cr3Filter  *cr3Filter
-	stepping   []bool // per vCPU
-	altp2m     altp2m
+	ctrlRegs  map[uint8]abi.MonitorCtrlReg
+	events    map[uint32]bool // those without parameters, and their options
+	request   abi.MonitorRequest
+	msrs      map[uint32]abi.MonitorMSR
+	cr3Filter *cr3Filter
+	stepping  []bool // per vCPU
+	altp2m    altp2m
 }
 
 // AddDomain creates a domain.
 func (x *Xen) AddDomain(cfg *DomainConfig) *Domain {
 	x.tb.Helper()
-	d := &Domain{x: x, cfg: *cfg, slots: map[uint64]int{}, ctrlRegs: map[uint8]abi.MonitorCtrlReg{}}
+	d := &Domain{x: x, cfg: *cfg, slots: map[uint64]int{}, ctrlRegs: map[uint8]abi.MonitorCtrlReg{},
+		events: map[uint32]bool{}, msrs: map[uint32]abi.MonitorMSR{}}
 	if d.cfg.VCPUs == 0 {
 		d.cfg.VCPUs = 1
 	}
@@ -193,7 +195,29 @@ func (d *Domain) CtrlReg(index uint8) (cr abi.MonitorCtrlReg, on bool) {
 func (d *Domain) Breakpoints() bool {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
-	return d.breakpoint
+	return d.events[abi.MonitorSoftwareBreakpoint]
+}
+
+// Event reports whether an event without parameters is monitored.
+func (d *Domain) Event(event uint32) bool {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.events[event]
+}
+
+// MSR returns how writes of an MSR are monitored.
+func (d *Domain) MSR(msr uint32) (m abi.MonitorMSR, on bool) {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	m, on = d.msrs[msr]
+	return m, on
+}
+
+// GuestRequest returns how the guest's own requests are monitored.
+func (d *Domain) GuestRequest() abi.MonitorRequest {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.request
 }
 
 // Injected returns the events injected into the domain so far.

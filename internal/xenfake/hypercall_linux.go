@@ -322,7 +322,9 @@ func (x *Xen) vmEventOp(d *Domain, u *abi.VMEventOp) syscall.Errno {
 		}
 		// The events go first, also when the ring stays.
 		clear(d.ctrlRegs)
-		d.breakpoint, d.singleStep, d.cr3Filter = false, false, nil
+		clear(d.events)
+		clear(d.msrs)
+		d.cr3Filter = nil
 		if d.waitQueue {
 			return syscall.EBUSY
 		}
@@ -368,20 +370,43 @@ func (x *Xen) monitorOp(d *Domain, u *abi.MonitorOp) syscall.Errno {
 			}
 		}
 		return 0
-	case abi.MonitorSingleStep:
-		if d.singleStep == on {
+	case abi.MonitorMovToMSR:
+		return x.monitorMSR(d, on, *hcbuf.Overlay[abi.MonitorMSR](u.U[:]))
+	case abi.MonitorInterrupt:
+		x.violate("the interrupt event crashes a debug build")
+		return syscall.EOPNOTSUPP
+	case abi.MonitorSingleStep, abi.MonitorSoftwareBreakpoint, abi.MonitorGuestRequest, abi.MonitorDebugException,
+		abi.MonitorCPUID, abi.MonitorDescAccess, abi.MonitorVMExit:
+		if d.events[u.Event] == on {
 			return syscall.EEXIST
 		}
-		d.singleStep = on
-		return 0
-	case abi.MonitorSoftwareBreakpoint:
-		if d.breakpoint == on {
-			return syscall.EEXIST
+		d.events[u.Event] = on
+		if u.Event == abi.MonitorGuestRequest {
+			d.request = *hcbuf.Overlay[abi.MonitorRequest](u.U[:])
 		}
-		d.breakpoint = on
 		return 0
 	}
 	return syscall.EOPNOTSUPP
+}
+
+func (x *Xen) monitorMSR(d *Domain, on bool, m abi.MonitorMSR) syscall.Errno {
+	switch {
+	case d.ring == nil:
+		return syscall.ENXIO
+	case m.MSR >= 0x40000000 && m.MSR < 0x40002000:
+		x.violate("events for MSR %#x crash the host", m.MSR)
+		return syscall.EINVAL
+	case m.MSR >= 0x2000 && (m.MSR < 0xc0000000 || m.MSR >= 0xc0002000):
+		return syscall.EINVAL
+	}
+	if _, was := d.msrs[m.MSR]; was == on {
+		return syscall.EEXIST
+	}
+	delete(d.msrs, m.MSR)
+	if on {
+		d.msrs[m.MSR] = m
+	}
+	return 0
 }
 
 func (x *Xen) sysctl(s *abi.Sysctl) syscall.Errno {

@@ -81,6 +81,17 @@ func (r *ring) entry(i uint32) []byte {
 	return r.page[start : start+r.size]
 }
 
+// eventOf is the event that a reason belongs to, if it is one without parameters.
+var eventOf = map[uint32]uint32{
+	abi.ReasonSoftwareBreakpoint: abi.MonitorSoftwareBreakpoint,
+	abi.ReasonSingleStep:         abi.MonitorSingleStep,
+	abi.ReasonGuestRequest:       abi.MonitorGuestRequest,
+	abi.ReasonDebugException:     abi.MonitorDebugException,
+	abi.ReasonCPUID:              abi.MonitorCPUID,
+	abi.ReasonDescriptorAccess:   abi.MonitorDescAccess,
+	abi.ReasonVMExit:             abi.MonitorVMExit,
+}
+
 // Inject puts a request on the ring as if the guest had caused it.
 func (d *Domain) Inject(ev *Event) error {
 	d.x.mu.Lock()
@@ -107,12 +118,12 @@ func (d *Domain) put(ev *Event) error {
 		if f := d.cr3Filter; ev.CtrlReg.Index == 1 && f != nil && !f.pass(ev.CtrlReg.New, ev.CtrlReg.Old) {
 			return ErrFiltered
 		}
-	case abi.ReasonSoftwareBreakpoint:
-		if !d.breakpoint {
+	case abi.ReasonMovToMSR:
+		if _, on := d.msrs[uint32(hcbuf.Overlay[abi.EventMSR](ev.U[:]).MSR)]; !on {
 			return ErrDisabled
 		}
-	case abi.ReasonSingleStep:
-		if !d.singleStep {
+	default:
+		if event, ok := eventOf[ev.Reason]; ok && !d.events[event] {
 			return ErrDisabled
 		}
 	}

@@ -28,6 +28,12 @@ func (d *Domain) follow(h *abi.VMEventHeader) {
 	if h.Flags&abi.FlagAlternateP2M != 0 && there {
 		d.altp2m.cur[v] = h.Altp2mIdx
 	}
+	switch {
+	case h.Reason == abi.ReasonCPUID && h.Flags&abi.FlagSetRegisters == 0:
+		d.x.violate("vCPU %d executes CPUID again, with its result as the argument", v)
+	case h.Reason == abi.ReasonDescriptorAccess && h.Flags&(abi.FlagEmulate|abi.FlagSetRegisters) == 0:
+		d.x.violate("vCPU %d does not get past its access to a descriptor table", v)
+	}
 	const step = abi.FlagToggleSingleStep | abi.FlagFastSingleStep
 	if h.Flags&step == 0 || !d.x.mtf() {
 		return
@@ -35,7 +41,7 @@ func (d *Domain) follow(h *abi.VMEventHeader) {
 	if h.Flags&step == step {
 		d.x.violate("both kinds of step at once")
 	}
-	if !d.singleStep {
+	if !d.events[abi.MonitorSingleStep] {
 		d.x.violate("vCPU %d steps unseen", v)
 	}
 	if h.Flags&abi.FlagToggleSingleStep != 0 {
@@ -53,7 +59,7 @@ func (d *Domain) follow(h *abi.VMEventHeader) {
 func (d *Domain) SingleSteps() bool {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
-	return d.singleStep
+	return d.events[abi.MonitorSingleStep]
 }
 
 // Stepping reports whether a vCPU traps after each instruction.

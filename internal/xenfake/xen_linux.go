@@ -104,6 +104,9 @@ func New(tb TB, cfg *Config) *Xen {
 	if c.Capabilities == 0 {
 		c.Capabilities = 0x1f7b
 	}
+	if c.Minor < 17 {
+		c.Capabilities &^= 1 << abi.MonitorVMExit
+	}
 	x.AddDomain(&DomainConfig{ID: 0, Name: "Domain-0", PV: true})
 	tb.Cleanup(func() {
 		for _, v := range x.Violations() {

@@ -52,18 +52,18 @@ func TestViolations(t *testing.T) {
 			d.resume()
 		}, "responses to 0 requests"},
 		{"wrong version", func(d *Domain, page []byte) {
-			d.put(&Event{Reason: 9, Async: true})
+			d.put(&Event{Reason: 12, Async: true})
 			*hcbuf.Overlay[uint32](page[abi.RingEntries:]) = 3
 			atomic.StoreUint32(d.ring.index(abi.RingRspProd), 1)
 			d.resume()
 		}, "response of version 3"},
 		{"unpause of a running vCPU", func(d *Domain, page []byte) {
-			d.put(&Event{Reason: 9, Async: true, Flags: abi.FlagVCPUPaused})
+			d.put(&Event{Reason: 12, Async: true, Flags: abi.FlagVCPUPaused})
 			atomic.StoreUint32(d.ring.index(abi.RingRspProd), 1)
 			d.resume()
 		}, "does not wait"},
 		{"DISABLE with a waiting vCPU", func(d *Domain, page []byte) {
-			d.put(&Event{Reason: 9})
+			d.put(&Event{Reason: 12})
 			d.x.vmEventOp(d, &abi.VMEventOp{Op: abi.VMEventDisable, Mode: abi.VMEventModeMonitor})
 		}, "frozen"},
 		{"page not zero", func(d *Domain, page []byte) {
@@ -71,7 +71,7 @@ func TestViolations(t *testing.T) {
 			newFakeRing(d, page)
 		}, "not zero at ENABLE"},
 		{"unpause with a frozen vCPU", func(d *Domain, page []byte) {
-			d.put(&Event{Reason: 9})
+			d.put(&Event{Reason: 12})
 			d.pauses = 1
 			d.x.vmEventOp(d, &abi.VMEventOp{Op: abi.VMEventDisable, Mode: abi.VMEventModeMonitor})
 			d.x.domctl(&abi.Domctl{Cmd: abi.DomctlUnpauseDomain, InterfaceVersion: d.x.cfg.Domctl, Domain: 1})

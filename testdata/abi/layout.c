@@ -111,6 +111,10 @@ static void domctl(void)
 #endif
     MEMBER(MonitorCtrlReg, struct xen_domctl_monitor_op, u.mov_to_cr,
         F(Index, index) F(Sync, sync) F(OnChangeOnly, onchangeonly) F(Bitmask, bitmask));
+    MEMBER(MonitorMSR, struct xen_domctl_monitor_op, u.mov_to_msr, F(MSR, msr) F(OnChangeOnly, onchangeonly));
+    MEMBER(MonitorRequest, struct xen_domctl_monitor_op, u.guest_request,
+        F(Sync, sync) F(AllowUserspace, allow_userspace));
+    MEMBER(MonitorSync, struct xen_domctl_monitor_op, u.debug_exception, F(Sync, sync));
 #ifdef PATCHED
     STRUCT(MonitorCR3Op, struct xen_domctl_monitor_op, F(Op, op) F(Event, event) F(U, u));
     STRUCT(CR3Set, struct xen_domctl_monitor_cr3_set,
@@ -203,6 +207,15 @@ static void vm_event(void)
     STRUCT(EventCtrlReg, struct vm_event_write_ctrlreg, F(Index, index) F(New, new_value) F(Old, old_value));
     STRUCT(EventDebug, struct vm_event_debug,
         F(GFN, gfn) F(PendingDbg, pending_dbg) F(InsnLength, insn_length) F(Type, type));
+    STRUCT(EventMSR, struct vm_event_mov_to_msr, F(MSR, msr) F(New, new_value) F(Old, old_value));
+    STRUCT(EventCPUID, struct vm_event_cpuid, F(InsnLength, insn_length) F(Leaf, leaf) F(Subleaf, subleaf));
+    STRUCT(EventDescAccess, struct vm_event_desc_access,
+        F(InstrInfo, arch.vmx.instr_info) F(ExitQualification, arch.vmx.exit_qualification)
+        F(Descriptor, descriptor) F(IsWrite, is_write));
+#ifdef VM_EVENT_REASON_VMEXIT
+    STRUCT(EventVMExit, struct vm_event_vmexit,
+        F(Reason, arch.vmx.reason) F(Qualification, arch.vmx.qualification));
+#endif
     STRUCT(EventSingleStep, struct vm_event_singlestep, F(GFN, gfn));
     STRUCT(FastSingleStep, struct vm_event_fast_singlestep, F(P2MIdx, p2midx));
 #if VM_EVENT_INTERFACE_VERSION == 6
@@ -274,6 +287,11 @@ static void constants(void)
     N(MonitorDisable, XEN_DOMCTL_MONITOR_OP_DISABLE);
     N(MonitorGetCapabilities, XEN_DOMCTL_MONITOR_OP_GET_CAPABILITIES);
     N(MonitorWriteCtrlReg, XEN_DOMCTL_MONITOR_EVENT_WRITE_CTRLREG);
+    N(MonitorMovToMSR, XEN_DOMCTL_MONITOR_EVENT_MOV_TO_MSR);
+    N(MonitorGuestRequest, XEN_DOMCTL_MONITOR_EVENT_GUEST_REQUEST);
+    N(MonitorDebugException, XEN_DOMCTL_MONITOR_EVENT_DEBUG_EXCEPTION);
+    N(MonitorCPUID, XEN_DOMCTL_MONITOR_EVENT_CPUID);
+    N(MonitorDescAccess, XEN_DOMCTL_MONITOR_EVENT_DESC_ACCESS);
     N(MonitorSingleStep, XEN_DOMCTL_MONITOR_EVENT_SINGLESTEP);
     N(MonitorSoftwareBreakpoint, XEN_DOMCTL_MONITOR_EVENT_SOFTWARE_BREAKPOINT);
     N(MonitorInterrupt, XEN_DOMCTL_MONITOR_EVENT_INTERRUPT);
@@ -351,6 +369,18 @@ static void constants(void)
     N(ReasonMemAccess, VM_EVENT_REASON_MEM_ACCESS);
     N(ReasonWriteCtrlReg, VM_EVENT_REASON_WRITE_CTRLREG);
     N(ReasonSoftwareBreakpoint, VM_EVENT_REASON_SOFTWARE_BREAKPOINT);
+    N(ReasonMovToMSR, VM_EVENT_REASON_MOV_TO_MSR);
+    N(ReasonGuestRequest, VM_EVENT_REASON_GUEST_REQUEST);
+    N(ReasonDebugException, VM_EVENT_REASON_DEBUG_EXCEPTION);
+    N(ReasonCPUID, VM_EVENT_REASON_CPUID);
+    N(ReasonDescriptorAccess, VM_EVENT_REASON_DESCRIPTOR_ACCESS);
+#ifdef VM_EVENT_REASON_VMEXIT
+    N(ReasonVMExit, VM_EVENT_REASON_VMEXIT);
+#endif
+    N(DescIDTR, VM_EVENT_DESC_IDTR);
+    N(DescGDTR, VM_EVENT_DESC_GDTR);
+    N(DescLDTR, VM_EVENT_DESC_LDTR);
+    N(DescTR, VM_EVENT_DESC_TR);
     N(ReasonSingleStep, VM_EVENT_REASON_SINGLESTEP);
     N(FlagVCPUPaused, VM_EVENT_FLAG_VCPU_PAUSED);
     N(FlagForeign, VM_EVENT_FLAG_FOREIGN);

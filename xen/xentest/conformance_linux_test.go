@@ -3,6 +3,8 @@ package xentest_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"syscall"
 	"testing"
 
 	"github.com/govmi/govmi/xen"
@@ -36,6 +38,60 @@ func (g fakeGuest) Switches(t *testing.T, n int) {
 			Ctrl: xen.CtrlRegWrite{Reg: xen.CR3, Old: cr3, New: cr3 + 0x2000},
 		})
 		cr3 += 0x2000
+	}
+}
+
+// CPUID has as many VM exits.
+func (g fakeGuest) CPUID(t *testing.T, n int) {
+	for i := range n {
+		rip := uint64(0x401000 + 2*i)
+		regs := xen.Registers{RIP: rip, RAX: 7, RBX: 8}
+		if err := g.Send(&xen.Request{Reason: xen.ReasonVMExit, Exit: xen.VMExit{Reason: 10}}); !errors.Is(err, xentest.ErrDisabled) {
+			if err != nil {
+				g.send(t, &xen.Request{Reason: xen.ReasonVMExit, Exit: xen.VMExit{Reason: 10}})
+			}
+			continue
+		}
+		a, err := g.Trap(t.Context(), &xen.Request{Reason: xen.ReasonCPUID, Regs: regs, CPUID: xen.CPUID{InsnLength: 2}})
+		if err != nil || a.Action != xen.SetRegisters || a.Regs.RIP != rip+2 || a.Regs.RAX != 7 || a.Regs.RBX != 8 {
+			t.Errorf("the guest goes on with %+v, %v", a, err)
+		}
+	}
+}
+
+func (g fakeGuest) Steps(t *testing.T, n int) {
+	for range n {
+		g.send(t, &xen.Request{Reason: xen.ReasonDebugException, Debug: xen.DebugException{GFN: 3, Type: 3}})
+	}
+}
+
+func (g fakeGuest) Requests(t *testing.T, n int) int {
+	userspace, sync := g.GuestRequests()
+	if !userspace {
+		return -int(syscall.EPERM)
+	}
+	for range n {
+		if r := (&xen.Request{Reason: xen.ReasonGuestRequest}); sync {
+			g.trap(t, r)
+		} else {
+			g.send(t, r)
+		}
+	}
+	return 0
+}
+
+// send has the vCPU run on, unless the ring is full.
+func (g fakeGuest) send(t *testing.T, r *xen.Request) {
+	for {
+		err := g.Send(r)
+		if errors.Is(err, xentest.ErrRingFull) {
+			runtime.Gosched()
+			continue
+		}
+		if err != nil {
+			t.Errorf("the guest: %v", err)
+		}
+		return
 	}
 }
 

@@ -72,6 +72,13 @@ func (d *Domain) ViewFrame(view xen.View, gfn xen.GFN) (xen.GFN, xen.Access) {
 	return xen.GFN(e.GFN), xen.Access(e.Access)
 }
 
+// GuestRequests reports whether programs of the guest may make requests, see
+// [xen.Monitor.EnableGuestRequest], and whether the vCPU waits then.
+func (d *Domain) GuestRequests() (userspace, sync bool) {
+	r := d.fake.GuestRequest()
+	return d.fake.Event(abi.MonitorGuestRequest) && r.AllowUserspace != 0, r.Sync != 0
+}
+
 // Injected is an exception that [xen.Domain.InjectBreakpoint] has left for a
 // vCPU.
 type Injected struct {

@@ -71,6 +71,26 @@ func event(r *xen.Request) *xenfake.Event {
 		}
 	case xen.ReasonSingleStep:
 		ev.Step = abi.EventSingleStep{GFN: uint64(r.Step.GFN)}
+	case xen.ReasonMovToMSR:
+		*hcbuf.Overlay[abi.EventMSR](ev.U[:]) = abi.EventMSR{MSR: uint64(r.MSR.Index), New: r.MSR.New, Old: r.MSR.Old}
+	case xen.ReasonCPUID:
+		*hcbuf.Overlay[abi.EventCPUID](ev.U[:]) = abi.EventCPUID{
+			InsnLength: r.CPUID.InsnLength, Leaf: r.CPUID.Leaf, Subleaf: r.CPUID.Subleaf,
+		}
+	case xen.ReasonDescriptorAccess:
+		a := abi.EventDescAccess{
+			InstrInfo: r.Descriptor.InsnInfo, ExitQualification: r.Descriptor.Qualification, Descriptor: uint8(r.Descriptor.Table),
+		}
+		if r.Descriptor.Write {
+			a.IsWrite = 1
+		}
+		*hcbuf.Overlay[abi.EventDescAccess](ev.U[:]) = a
+	case xen.ReasonDebugException:
+		*hcbuf.Overlay[abi.EventDebug](ev.U[:]) = abi.EventDebug{
+			GFN: uint64(r.Debug.GFN), InsnLength: r.Debug.InsnLength, Type: r.Debug.Type,
+		}
+	case xen.ReasonVMExit:
+		*hcbuf.Overlay[abi.EventVMExit](ev.U[:]) = abi.EventVMExit{Reason: r.Exit.Reason, Qualification: r.Exit.Qualification}
 	case xen.ReasonMemAccess:
 		a := abi.EventMemAccess{GFN: uint64(r.Access.GFN), Offset: r.Access.Offset, GLA: r.Access.Addr}
 		for _, f := range []struct {
@@ -125,6 +145,8 @@ func answer(r *xenfake.Response) *Answer {
 	switch {
 	case r.Flags&abi.FlagSetEmulInsnData != 0:
 		a.Action, a.Insn = xen.EmulateInsn, r.Insn
+	case r.Flags&abi.FlagEmulate != 0:
+		a.Action = xen.Emulate
 	case r.Flags&abi.FlagSetRegisters != 0:
 		a.Action = xen.SetRegisters
 		h := &r.Regs

@@ -41,6 +41,14 @@ type Guest interface {
 	Breakpoints(t *testing.T, n int)
 	// Switches has the guest write CR3 n times or more.
 	Switches(t *testing.T, n int)
+	// CPUID has a process execute CPUID n times or more, and sees to it that the
+	// answers are right.
+	CPUID(t *testing.T, n int)
+	// Steps has a process take n debug exceptions or more.
+	Steps(t *testing.T, n int)
+	// Requests has a process make n requests past its kernel, and returns the
+	// hypervisor's answer to the last one: 0, or a negative errno.
+	Requests(t *testing.T, n int) int
 }
 
 // Feature is what some hypervisors have and others do not.
@@ -59,7 +67,7 @@ type check struct {
 	absent func(*env) error
 }
 
-var checks = concat(domainChecks, memoryChecks, monitorChecks, stepChecks, viewChecks, filterChecks)
+var checks = concat(domainChecks, memoryChecks, monitorChecks, eventChecks, stepChecks, viewChecks, filterChecks)
 
 func concat(parts ...[]check) (all []check) {
 	for _, p := range parts {

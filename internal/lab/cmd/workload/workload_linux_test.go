@@ -44,6 +44,18 @@ func TestRepeatMakesExactlyN(t *testing.T) {
 	}
 }
 
+func TestInstructions(t *testing.T) {
+	if err := runCPUID([]string{"-n", "5"}); err != nil {
+		t.Error(err)
+	}
+	if v := vendor(); len(v) != 12 || v != vendor() {
+		t.Errorf("vendor %q", v)
+	}
+	if err := singleStep([]string{"-n", "20"}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWaitFor(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "go")
 	waited := make(chan error, 1)
