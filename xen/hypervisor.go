@@ -246,7 +246,7 @@ func (h *Hypervisor) Domains() iter.Seq2[DomainInfo, error] {
 func (h *Hypervisor) xenStore() (*xenstore.Client, error) {
 	c, err := h.devices.XenStore()
 	if err != nil {
-		return nil, fail("open XenStore", NoDomID, err, "xenstored is not reachable; is it running, and are you root in dom0?")
+		return nil, fail("open XenStore", NoDomID, err, noXenStore)
 	}
 	return xenstore.New(c), nil
 }

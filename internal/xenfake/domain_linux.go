@@ -32,16 +32,20 @@ type Domain struct {
 	x   *Xen
 	cfg DomainConfig
 
-	fd     int    // memory file
-	mem    []byte // all of it
-	slots  map[uint64]int
-	next   int // first unused slot
-	max    int
-	pages  int // that it may have
-	dying  bool
-	pauses int
-	cpus   []abi.HVMHWCPU
-	inject []abi.InjectEvent
+	uuid  [16]byte
+	fd    int    // memory file
+	mem   []byte // all of it
+	slots map[uint64]int
+	next  int // first unused slot
+	max   int
+	pages int // that it may have
+	dying bool
+	// shutdown is set if the domain has stopped itself, for a reason.
+	shutdown bool
+	reason   uint8
+	pauses   int
+	cpus     []abi.HVMHWCPU
+	inject   []abi.InjectEvent
 
 	ring    *ring
 	waiting []int // pause count per vCPU, which outlives the ring
@@ -95,7 +99,10 @@ func (x *Xen) AddDomain(cfg *DomainConfig) *Domain {
 	if !d.cfg.PV && !d.cfg.NoRingPage {
 		d.populate(ringGFN)
 	}
+	x.made[cfg.ID]++
+	d.uuid = [16]byte{0: byte(cfg.ID), 15: x.made[cfg.ID]}
 	x.domains[d.cfg.ID] = d
+	x.changed("@introduceDomain")
 	return d
 }
 
@@ -241,6 +248,15 @@ func (d *Domain) Kill() {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
 	d.dying = true
+	d.x.changed("@releaseDomain")
+}
+
+// Shutdown has the domain stop itself.
+func (d *Domain) Shutdown(reason uint8) {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	d.shutdown, d.reason = true, reason
+	d.x.changed("@releaseDomain")
 }
 
 // Remove makes the hypervisor forget the domain.
@@ -248,5 +264,6 @@ func (d *Domain) Remove() {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
 	delete(d.x.domains, d.cfg.ID)
+	d.x.changed("@releaseDomain")
 	d.x.tb.Cleanup(d.free)
 }

@@ -172,21 +172,26 @@ func (x *Xen) physInfo(s *abi.Sysctl) syscall.Errno {
 }
 
 func (d *Domain) info() abi.GetDomainInfo {
+	reason := uint32(255)
+	if d.shutdown {
+		reason = uint32(d.reason)
+	}
 	i := abi.GetDomainInfo{
 		Domain:      d.cfg.ID,
-		Flags:       255 << abi.DomInfShutdownShift,
+		Flags:       reason << abi.DomInfShutdownShift,
 		TotPages:    uint64(len(d.slots)),
 		MaxPages:    uint64(d.pages),
 		CPUTime:     1e9,
 		OnlineVCPUs: uint32(d.cfg.VCPUs),
 		MaxVCPUID:   uint32(d.cfg.VCPUs - 1),
-		Handle:      [16]byte{0: byte(d.cfg.ID), 15: 1},
+		Handle:      d.uuid,
 	}
 	for _, f := range []struct {
 		on   bool
 		flag uint32
 	}{
 		{d.dying, abi.DomInfDying},
+		{d.shutdown, abi.DomInfShutdown},
 		{!d.cfg.PV, abi.DomInfHVM},
 		{!d.cfg.PV && !d.cfg.Shadow, abi.DomInfHAP},
 		{d.pauses > 0, abi.DomInfPaused},

@@ -5,46 +5,103 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 )
 
-// serveStore answers reads of domains' names until the connection ends.
+// Messages of xenstored's protocol.
+const (
+	storeRead       = 2
+	storeWatch      = 4
+	storeWatchEvent = 15
+	storeError      = 16
+)
+
+// storeConn is a connection to the fake xenstored. What is to be sent waits in a
+// channel, so that a domain's change does not wait for whoever watches.
+type storeConn struct {
+	out     chan []byte
+	watches []string
+}
+
+// serveStore answers reads of domains' names, and tells of domains that come and
+// go, until the connection ends.
 func serveStore(x *Xen) io.ReadWriteCloser {
 	client, server := net.Pipe()
+	const room = 256
+	c := &storeConn{out: make(chan []byte, room)}
+	x.mu.Lock()
+	x.stores = append(x.stores, c)
+	x.mu.Unlock()
 	go func() {
-		defer server.Close()
+		for msg := range c.out {
+			if _, err := server.Write(msg); err != nil {
+				break
+			}
+		}
+		server.Close()
+	}()
+	go func() {
+		defer func() {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.stores = slices.DeleteFunc(x.stores, func(o *storeConn) bool { return o == c })
+			close(c.out)
+		}()
 		for {
 			var hd [16]byte
 			if _, err := io.ReadFull(server, hd[:]); err != nil {
 				return
 			}
-			path := make([]byte, min(binary.NativeEndian.Uint32(hd[12:]), 4096))
-			if _, err := io.ReadFull(server, path); err != nil {
+			body := make([]byte, min(binary.NativeEndian.Uint32(hd[12:]), 4096))
+			if _, err := io.ReadFull(server, body); err != nil {
 				return
 			}
-			typ := binary.NativeEndian.Uint32(hd[:])
-			reply, ok := x.store(typ, strings.TrimRight(string(path), "\x00"))
-			if !ok {
-				binary.NativeEndian.PutUint32(hd[:], 16)
-				reply = "ENOENT\x00"
-			}
-			binary.NativeEndian.PutUint32(hd[12:], uint32(len(reply)))
-			if _, err := server.Write(append(hd[:], reply...)); err != nil {
-				return
-			}
+			x.store(c, hd, string(body))
 		}
 	}()
 	return client
 }
 
-func (x *Xen) store(typ uint32, path string) (string, bool) {
+func (c *storeConn) send(hd [16]byte, typ uint32, body string) {
+	binary.NativeEndian.PutUint32(hd[0:], typ)
+	binary.NativeEndian.PutUint32(hd[12:], uint32(len(body)))
+	select {
+	case c.out <- append(hd[:], body...):
+	default: // whoever does not read that much learns nothing any more
+	}
+}
+
+func (x *Xen) store(c *storeConn, hd [16]byte, body string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	const read = 2
-	for id, d := range x.domains {
-		if typ == read && path == fmt.Sprintf("/local/domain/%d/name", id) && d.cfg.Name != "" {
-			return d.cfg.Name, true
+	switch path, rest, _ := strings.Cut(body, "\x00"); binary.NativeEndian.Uint32(hd[0:]) {
+	case storeWatch:
+		if rest != path+"\x00" { // the token
+			c.send(hd, storeError, "EINVAL\x00")
+			return
+		}
+		c.watches = append(c.watches, path)
+		c.send(hd, storeWatch, "OK\x00")
+		c.send([16]byte{}, storeWatchEvent, body)
+	case storeRead:
+		for id, d := range x.domains {
+			if path == fmt.Sprintf("/local/domain/%d/name", id) && d.cfg.Name != "" {
+				c.send(hd, storeRead, d.cfg.Name)
+				return
+			}
+		}
+		c.send(hd, storeError, "ENOENT\x00")
+	default:
+		c.send(hd, storeError, "ENOSYS\x00")
+	}
+}
+
+// changed tells whoever watches that domains have come or gone. x.mu is held.
+func (x *Xen) changed(path string) {
+	for _, c := range x.stores {
+		if slices.Contains(c.watches, path) {
+			c.send([16]byte{}, storeWatchEvent, path+"\x00"+path+"\x00")
 		}
 	}
-	return "", false
 }

@@ -55,6 +55,7 @@ type Xen struct {
 
 	mu         sync.Mutex
 	domains    map[uint16]*Domain
+	made       map[uint16]byte  // how many domains had a number
 	hypercall  map[*byte][]byte // live mappings of hypercall memory
 	foreign    map[*byte]*foreignMap
 	files      int
@@ -67,6 +68,7 @@ type Xen struct {
 	failErr    syscall.Errno
 	violations []string
 	locks      map[string]bool
+	stores     []*storeConn
 }
 
 var _ device.Opener = (*Xen)(nil)
@@ -77,6 +79,7 @@ func New(tb TB, cfg *Config) *Xen {
 	x := &Xen{
 		tb:        tb,
 		domains:   map[uint16]*Domain{},
+		made:      map[uint16]byte{},
 		hypercall: map[*byte][]byte{},
 		foreign:   map[*byte]*foreignMap{},
 		ports:     map[uint32]*port{},

@@ -48,6 +48,10 @@ func (d *Domain) SetRegisters(v xen.VCPU, r *xen.Registers) { d.fake.SetCPU(int(
 // memory mapped or its ring.
 func (d *Domain) Destroy() { d.fake.Kill() }
 
+// Shutdown has the domain stop itself, for a reason as in
+// [xen.DomainInfo.ShutdownReason].
+func (d *Domain) Shutdown(reason uint8) { d.fake.Shutdown(reason) }
+
 // Remove makes the hypervisor forget the domain.
 func (d *Domain) Remove() { d.fake.Remove() }
 

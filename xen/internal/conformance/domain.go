@@ -13,6 +13,7 @@ var domainChecks = []check{
 	{name: "host", run: host},
 	{name: "security policy", run: policy},
 	{name: "domain list", run: domainList},
+	{name: "watch domains", run: watchDomains},
 	{name: "lookup", run: lookup},
 	{name: "domain info", run: domainInfo},
 	{name: "pause count", run: pauseCount},
@@ -65,6 +66,23 @@ func domainList(e *env) {
 	}
 	for range e.hyp.Domains() {
 		break // leaves nothing behind
+	}
+}
+
+// The domains that are there come first.
+func watchDomains(e *env) {
+	var ids []xen.DomID
+	for ev, err := range e.hyp.WatchDomains(e.Context()) {
+		e.must(err)
+		if ev.Change != xen.DomainAppeared {
+			e.Errorf("%+v", ev)
+		}
+		if ids = append(ids, ev.Info.ID); ev.Info.ID == e.dom.ID() {
+			break
+		}
+	}
+	if ids[0] != 0 {
+		e.Errorf("domains %v", ids)
 	}
 }
 
