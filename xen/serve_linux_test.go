@@ -74,7 +74,7 @@ func TestServe(t *testing.T) {
 		if got.Flags != abi.FlagVCPUPaused || got.Reason != 12 || got.U != [32]byte{5: 7} {
 			t.Errorf("v%d: response to another reason: %+v", version, got)
 		}
-		inject(t, g, &xenfake.Event{Reason: 12, Async: true})
+		inject(t, g, &xenfake.Event{Reason: 12, VCPU: 1, Async: true})
 		trap(cr3Event(0, 0x3000)) // answered after it
 
 		if err := stop(); err != context.Canceled {
@@ -93,7 +93,7 @@ func TestServe(t *testing.T) {
 			{Reason: xen.ReasonSoftwareBreakpoint, Flags: xen.FlagVCPUPaused, Regs: xen.Registers{RIP: 0x2000},
 				Breakpoint: xen.SoftwareBreakpoint{GFN: 3, InsnLength: 1, Type: 6}},
 			{Reason: 12, VCPU: 1, Flags: xen.FlagVCPUPaused},
-			{Reason: 12},
+			{Reason: 12, VCPU: 1},
 			{Reason: xen.ReasonWriteCtrlReg, Flags: xen.FlagVCPUPaused, Ctrl: xen.CtrlRegWrite{Reg: xen.CR3, New: 0x3000, Old: 0x1000}},
 		}
 		if diff := cmp.Diff(wantSeen, seen); diff != "" {
