@@ -104,6 +104,7 @@ type events struct {
 	stepped bool                  // single-step events were on at some time
 	steps   *atomic.Bool          // whether they are, for who answers
 	filter  cr3Filter
+	access  accesses
 }
 
 // eventNames are the events without parameters, by Xen's number.

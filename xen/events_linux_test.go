@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,6 +165,29 @@ func TestEventsNotSupported(t *testing.T) {
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Close allows what was not allowed, before the ring goes that it takes for this.
+func TestCloseRestoresAccess(t *testing.T) {
+	x, g, d := fakeGuest(t, vmx())
+	m := openMonitor(t, d)
+	if err := errors.Join(m.SetAccess(3, 2, xen.AccessR), m.SetAccess(9, 1, xen.AccessN), m.SetDefaultAccess(xen.AccessRX)); err != nil {
+		t.Fatal(err)
+	}
+	if n, deflt := g.Restricted(); n != 3 || deflt != abi.AccessRX {
+		t.Errorf("%d pages restricted, default %d", n, deflt)
+	}
+	x.Record(true)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, deflt := g.Restricted(); n != 0 || deflt != abi.AccessRWX {
+		t.Errorf("after Close: %d pages restricted, default %d", n, deflt)
+	}
+	calls := x.Recorded()
+	if access, ring := slices.Index(calls, "memory_op 21"), slices.Index(calls, "domctl vm_event_op 1"); access < 0 || ring < access {
+		t.Errorf("calls %q", calls)
 	}
 }
 

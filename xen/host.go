@@ -75,12 +75,9 @@ type HostInfo struct {
 
 // Host asks what Xen knows of the machine.
 func (h *Hypervisor) Host() (HostInfo, error) {
-	version, err := h.sysctl()
-	if errors.Is(err, privcmd.ErrVersion) {
-		return HostInfo{}, h.noSysctl()
-	}
+	version, err := h.sysctlVersion()
 	if err != nil {
-		return HostInfo{}, fail("sysctl getdomaininfolist", NoDomID, err, "")
+		return HostInfo{}, err
 	}
 	p, err := h.conn.PhysInfo(version)
 	if err != nil {
@@ -97,11 +94,6 @@ func (h *Hypervisor) Host() (HostInfo, error) {
 		Pages:   p.TotalPages,
 		Free:    p.FreePages,
 	}, nil
-}
-
-func (h *Hypervisor) noSysctl() error {
-	return fault("sysctl version", NoDomID, ErrVersion, fmt.Sprintf(
-		"Xen %v speaks no version from %#x to %#x (Xen 4.14 to 4.22)", h.version, abi.SysctlVersionMin, abi.SysctlVersionMax))
 }
 
 // Policy is what the hypervisor's security policy (FLASK) does.
@@ -139,4 +131,37 @@ func (h *Hypervisor) Policy() (Policy, error) {
 		return PolicyEnforcing, nil
 	}
 	return PolicyPermissive, nil
+}
+
+// Console returns what the hypervisor has said, by its own console, as far as it
+// still has it: xl dmesg prints the same. The start of the oldest line may be
+// missing.
+func (h *Hypervisor) Console() ([]byte, error) {
+	const op, batch, most = "sysctl readconsole", 64 << 10, 16 << 20
+	version, err := h.sysctlVersion()
+	if err != nil {
+		return nil, err
+	}
+	var said []byte
+	for index := uint32(0); len(said) < most; {
+		b, end, err := h.conn.ReadConsole(version, index, batch)
+		if err != nil {
+			return said, fail(op, NoDomID, err, "")
+		}
+		if said = append(said, b...); len(b) < batch {
+			break
+		}
+		index = end
+	}
+	return said, nil
+}
+
+// sysctlVersion returns the version of Xen's sysctls.
+func (h *Hypervisor) sysctlVersion() (uint32, error) {
+	version, err := h.sysctl()
+	if errors.Is(err, privcmd.ErrVersion) {
+		return 0, fault("sysctl version", NoDomID, ErrVersion, fmt.Sprintf(
+			"Xen %v speaks no version from %#x to %#x (Xen 4.14 to 4.22)", h.version, abi.SysctlVersionMin, abi.SysctlVersionMax))
+	}
+	return version, fail("sysctl getdomaininfolist", NoDomID, err, "")
 }

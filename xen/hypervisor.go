@@ -214,9 +214,9 @@ func (h *Hypervisor) LookupDomain(nameOrID string) (*Domain, error) {
 // ones included. An error ends the sequence.
 func (h *Hypervisor) Domains() iter.Seq2[DomainInfo, error] {
 	return func(yield func(DomainInfo, error) bool) {
-		version, err := h.sysctl()
-		if errors.Is(err, privcmd.ErrVersion) {
-			yield(DomainInfo{}, h.noSysctl())
+		version, err := h.sysctlVersion()
+		if err != nil {
+			yield(DomainInfo{}, err)
 			return
 		}
 		const batch = 32

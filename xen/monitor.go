@@ -226,7 +226,7 @@ func (m *Monitor) shut() error {
 		hyp = append(hyp, err, d.fail("vm_event resume", rerr, ""))
 	}
 	// After the last answer, which may have toggled it.
-	hyp = append(hyp, m.events.stopStepping())
+	hyp = append(hyp, m.events.stopStepping(), m.events.restoreAccess())
 	_, err := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventDisable)
 	hyp = append(hyp, d.fail("vm_event disable", err, ""))
 	for _, gfn := range d.hyp.monitors.closed(d.id) {

@@ -263,6 +263,25 @@ func FuzzContext(f *testing.F) {
 	})
 }
 
+func FuzzContextRecords(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 0, 2, 0, 0, 0, 7, 7, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte{1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 7, 7})
+	f.Add([]byte{0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		records, err := decodeContext(data)
+		size := 0
+		for _, r := range records {
+			if r.Type == 0 {
+				t.Error("the end is a record")
+			}
+			size += 8 + len(r.Data)
+		}
+		if size > len(data) || err == nil && size+8 > len(data) {
+			t.Errorf("%d bytes of records in %d, %v", size, len(data), err)
+		}
+	})
+}
+
 func FuzzDomainInfo(f *testing.F) {
 	f.Add(make([]byte, 96))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -42,19 +42,19 @@ type field struct{ Offset, Size uintptr }
 var structs = []any{
 	AltP2MAccess{}, AltP2MChange{}, AltP2MOp{}, AltP2MState{}, AltP2MView{},
 	CR3Entry{}, CR3List{}, CR3Query{}, CR3Set{}, MonitorCR3Op{},
-	DebugOp{}, Domctl{}, GetDomainInfo{}, HVMContextPartial{}, MaxMem{}, MonitorCtrlReg{},
+	DebugOp{}, Domctl{}, GetDomainInfo{}, HVMContext{}, HVMContextPartial{}, MaxMem{}, MonitorCtrlReg{},
 	MonitorMSR{}, MonitorOp{}, MonitorRequest{}, MonitorSync{}, VMEventOp{},
-	DMOp{}, HVMHWCPU{}, HVMParam{}, InjectEvent{},
-	CompileInfo{}, FlaskOp{}, GetDomainInfoList{}, MemoryReservation{}, MulticallEntry{}, PhysInfo414{}, PhysInfo417{}, Sysctl{},
+	AccessOp{}, DMOp{}, HVMHWCPU{}, HVMParam{}, HVMSaveDescriptor{}, InjectEvent{},
+	CompileInfo{}, FlaskOp{}, GetDomainInfoList{}, MemoryReservation{}, MulticallEntry{}, PhysInfo414{}, PhysInfo417{}, ReadConsole{}, Sysctl{},
 	EventCPUID{}, EventCtrlReg{}, EventDebug{}, EventDescAccess{}, EventMSR{}, EventMemAccess{}, EventSingleStep{}, EventVMExit{}, FastSingleStep{}, RegsV6{}, RegsV7{}, VMEventHeader{},
-	EvtchnBindInterdomain{}, EvtchnPort{}, PrivcmdDMOp{}, PrivcmdDMOpBuf{}, PrivcmdHypercall{}, PrivcmdMmapBatchV2{},
+	EvtchnBindInterdomain{}, EvtchnPort{}, PrivcmdDMOp{}, PrivcmdDMOpBuf{}, PrivcmdHypercall{}, PrivcmdMmapBatchV2{}, PrivcmdResource{},
 }
 
 // own are constants that no header has.
 var own = []string{
 	"DomctlVersionMin", "DomctlVersionKnown", "DomctlVersionMax", "SysctlVersionMin", "SysctlVersionMax",
 	"VMEventV6", "VMEventV7", "InvalidGFN", "NoErrorCode", "PageSize",
-	"SysctlPhysInfo417", "HWCapVMXWord", "HWCapVMX", "HWCapSVMWord", "HWCapSVM",
+	"AccessOpDefault", "SysctlPhysInfo417", "HWCapVMXWord", "HWCapVMX", "HWCapSVMWord", "HWCapSVM",
 }
 
 func readHeaders(t *testing.T) map[string]headers {
@@ -179,6 +179,7 @@ func numbers(t *testing.T) map[string]uint64 {
 		"IoctlPrivcmdHypercall":      uint64(IoctlPrivcmdHypercall),
 		"IoctlPrivcmdMmapBatchV2":    uint64(IoctlPrivcmdMmapBatchV2),
 		"IoctlPrivcmdDMOp":           uint64(IoctlPrivcmdDMOp),
+		"IoctlPrivcmdResource":       uint64(IoctlPrivcmdResource),
 		"IoctlEvtchnBindInterdomain": uint64(IoctlEvtchnBindInterdomain),
 		"IoctlEvtchnUnbind":          uint64(IoctlEvtchnUnbind),
 		"IoctlEvtchnNotify":          uint64(IoctlEvtchnNotify),

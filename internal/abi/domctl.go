@@ -31,6 +31,7 @@ const (
 	DomctlUnpauseDomain        = 4
 	DomctlGetDomainInfo        = 5
 	DomctlMaxMem               = 11
+	DomctlGetHVMContext        = 33
 	DomctlDebugOp              = 54
 	DomctlGetHVMContextPartial = 55
 	DomctlVMEventOp            = 56
@@ -95,6 +96,13 @@ type HVMContextPartial struct {
 	Instance uint32
 	BufSize  uint64
 	Buffer   uint64 // guest handle
+}
+
+// HVMContext is struct xen_domctl_hvmcontext.
+type HVMContext struct {
+	Size   uint32 // in: of Buffer, out: of the context
+	_      uint32
+	Buffer uint64 // guest handle; 0 asks for the size
 }
 
 // MaxMem is struct xen_domctl_max_mem.

@@ -1,7 +1,24 @@
 package abi
 
-// HVMSaveCPU is the type code of HVMHWCPU (arch-x86/hvm/save.h).
-const HVMSaveCPU = 2
+// Type codes of records (hvm/save.h, arch-x86/hvm/save.h). HVMSaveCPU is an
+// HVMHWCPU.
+const (
+	HVMSaveEnd       = 0
+	HVMSaveHeader    = 1
+	HVMSaveCPU       = 2
+	HVMSaveLAPIC     = 5
+	HVMSaveLAPICRegs = 6
+	HVMSaveMTRR      = 14
+	HVMSaveXSave     = 16
+	HVMSaveMSR       = 20
+)
+
+// HVMSaveDescriptor is struct hvm_save_descriptor, which precedes each record.
+type HVMSaveDescriptor struct {
+	TypeCode uint16
+	Instance uint16
+	Length   uint32 // of what follows
+}
 
 // HVMHWCPU is struct hvm_hw_cpu, the same from 4.14 to 4.22.
 type HVMHWCPU struct {

@@ -5,6 +5,11 @@ const (
 	HVMOpSetParam = 0
 	HVMOpGetParam = 1
 
+	HVMParamStorePFN       = 1
+	HVMParamStoreEvtchn    = 2
+	HVMParamIdentPT        = 12
+	HVMParamConsolePFN     = 17
+	HVMParamConsoleEvtchn  = 18
 	HVMParamMonitorRingPFN = 28
 )
 

@@ -11,6 +11,7 @@ var (
 	IoctlPrivcmdHypercall   = ioc('P', 0, unsafe.Sizeof(PrivcmdHypercall{}))
 	IoctlPrivcmdMmapBatchV2 = ioc('P', 4, unsafe.Sizeof(PrivcmdMmapBatchV2{}))
 	IoctlPrivcmdDMOp        = ioc('P', 5, unsafe.Sizeof(PrivcmdDMOp{}))
+	IoctlPrivcmdResource    = ioc('P', 7, unsafe.Sizeof(PrivcmdResource{}))
 )
 
 // ioctls of /dev/xen/evtchn (uapi/xen/evtchn.h).
@@ -63,4 +64,15 @@ type EvtchnBindInterdomain struct {
 // EvtchnPort is struct ioctl_evtchn_unbind and ioctl_evtchn_notify.
 type EvtchnPort struct {
 	Port uint32
+}
+
+// PrivcmdResource is struct privcmd_mmap_resource.
+type PrivcmdResource struct {
+	Dom  uint16
+	_    uint16
+	Type uint32
+	ID   uint32
+	Idx  uint32
+	Num  uint64
+	Addr uint64 // of the mapping
 }

@@ -8,6 +8,7 @@ const (
 
 // Sysctl commands (sysctl.h).
 const (
+	SysctlReadConsole       = 1
 	SysctlPhysInfo          = 3
 	SysctlGetDomainInfoList = 6
 )
@@ -85,3 +86,14 @@ const (
 	HWCapSVMWord = 3
 	HWCapSVM     = 1 << 2
 )
+
+// ReadConsole is struct xen_sysctl_readconsole.
+type ReadConsole struct {
+	Clear       uint8
+	Incremental uint8
+	_           [2]uint8
+	Index       uint32
+	Buffer      uint64 // guest handle
+	Count       uint32 // in: room, out: bytes
+	_           uint32
+}

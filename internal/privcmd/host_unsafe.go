@@ -90,3 +90,27 @@ func (c *Conn) PhysInfo(sysctlVersion uint32) (abi.PhysInfo417, error) {
 	old := hcbuf.Overlay[abi.PhysInfo414](s.U[:])
 	return abi.PhysInfo417{PhysInfoHead: old.PhysInfoHead, PhysInfoTail: old.PhysInfoTail}, nil
 }
+
+// ReadConsole returns what Xen has said since index, up to size bytes, and where
+// that ends. Xen forgets the oldest, and index 0 is what it still has.
+func (c *Conn) ReadConsole(sysctlVersion uint32, index uint32, size int) (said []byte, end uint32, err error) {
+	buf, err := c.pool.Get(int(unsafe.Sizeof(abi.Sysctl{})))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer buf.Free()
+	room, err := c.pool.Get(size)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer room.Free()
+	mem := room.Bytes(size)
+	s := hcbuf.New[abi.Sysctl](buf)
+	s.Cmd, s.InterfaceVersion = abi.SysctlReadConsole, sysctlVersion
+	u := hcbuf.Overlay[abi.ReadConsole](s.U[:])
+	u.Incremental, u.Index, u.Buffer, u.Count = 1, index, hcbuf.Addr(&mem[0]), uint32(size)
+	if _, err := c.send(abi.HypercallSysctl, hcbuf.Addr(s)); err != nil {
+		return nil, 0, c.denied(err)
+	}
+	return append([]byte(nil), mem[:min(int(u.Count), size)]...), u.Index, nil
+}

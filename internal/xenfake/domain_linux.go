@@ -24,7 +24,9 @@ type DomainConfig struct {
 
 const (
 	ringGFN    = 0xfeff0 // where the toolstack puts the ring's page
-	spareSlots = 64      // frames that can be populated later
+	storeGFN   = 0xfefec
+	consoleGFN = 0xfefef
+	spareSlots = 64 // frames that can be populated later
 )
 
 // Domain is a fake guest.
@@ -59,13 +61,16 @@ type Domain struct {
 	cr3Filter *cr3Filter
 	stepping  []bool // per vCPU
 	altp2m    altp2m
+	access    map[uint64]uint8
+	deflt     uint8 // access of pages to come
 }
 
 // AddDomain creates a domain.
 func (x *Xen) AddDomain(cfg *DomainConfig) *Domain {
 	x.tb.Helper()
 	d := &Domain{x: x, cfg: *cfg, slots: map[uint64]int{}, ctrlRegs: map[uint8]abi.MonitorCtrlReg{},
-		events: map[uint32]bool{}, msrs: map[uint32]abi.MonitorMSR{}}
+		events: map[uint32]bool{}, msrs: map[uint32]abi.MonitorMSR{},
+		access: map[uint64]uint8{}, deflt: abi.AccessRWX}
 	if d.cfg.VCPUs == 0 {
 		d.cfg.VCPUs = 1
 	}

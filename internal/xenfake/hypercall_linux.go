@@ -1,6 +1,7 @@
 package xenfake
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +16,7 @@ var domctlNames = map[uint32]string{
 	abi.DomctlUnpauseDomain:        "unpausedomain",
 	abi.DomctlGetDomainInfo:        "getdomaininfo",
 	abi.DomctlMaxMem:               "max_mem",
+	abi.DomctlGetHVMContext:        "gethvmcontext",
 	abi.DomctlDebugOp:              "debug_op",
 	abi.DomctlGetHVMContextPartial: "gethvmcontext_partial",
 	abi.DomctlVMEventOp:            "vm_event_op",
@@ -249,6 +251,8 @@ func (x *Xen) domctl(dc *abi.Domctl) syscall.Errno {
 		return 0
 	case abi.DomctlDebugOp:
 		return x.debugOp(d, hcbuf.Overlay[abi.DebugOp](dc.U[:]))
+	case abi.DomctlGetHVMContext:
+		return x.wholeContext(d, hcbuf.Overlay[abi.HVMContext](dc.U[:]))
 	case abi.DomctlGetHVMContextPartial:
 		return x.getContext(d, hcbuf.Overlay[abi.HVMContextPartial](dc.U[:]))
 	case abi.DomctlVMEventOp:
@@ -290,6 +294,15 @@ func (x *Xen) getContext(d *Domain, u *abi.HVMContextPartial) syscall.Errno {
 	if int(u.Instance) >= len(d.cpus) {
 		return syscall.ENOENT
 	}
+	size := uint64(binary.Size(abi.HVMHWCPU{}))
+	if u.Buffer == 0 {
+		u.BufSize = size
+		return 0
+	}
+	if u.BufSize < size {
+		return syscall.ENOBUFS
+	}
+	u.BufSize = size
 	p, errno := at[abi.HVMHWCPU](x, u.Buffer)
 	if errno == 0 {
 		*p = d.cpus[u.Instance]
@@ -421,6 +434,8 @@ func (x *Xen) sysctl(s *abi.Sysctl) syscall.Errno {
 	switch s.Cmd {
 	case abi.SysctlPhysInfo:
 		return x.physInfo(s)
+	case abi.SysctlReadConsole:
+		return x.readConsole(hcbuf.Overlay[abi.ReadConsole](s.U[:]))
 	case abi.SysctlGetDomainInfoList:
 	default:
 		return syscall.ENOSYS
@@ -454,6 +469,12 @@ func (x *Xen) memoryOp(cmd, arg uint64) (int64, syscall.Errno) {
 			return 0, syscall.ESRCH
 		}
 		return int64(d.maxGPFN()), 0
+	case abi.MemAccessOp:
+		a, errno := at[abi.AccessOp](x, arg)
+		if errno == 0 {
+			errno = x.accessOp(a)
+		}
+		return 0, errno
 	case abi.MemPopulatePhysmap, abi.MemDecreaseReservation:
 		// Every failure is the number of extents done: none.
 		r, errno := at[abi.MemoryReservation](x, arg)
@@ -493,16 +514,24 @@ func (x *Xen) hvmOp(cmd, arg uint64) syscall.Errno {
 	}
 	d := x.domains[p.DomID]
 	switch {
-	case cmd != abi.HVMOpGetParam || p.Index != abi.HVMParamMonitorRingPFN:
+	case cmd != abi.HVMOpGetParam:
 		return syscall.ENOSYS
 	case d == nil:
 		return syscall.ESRCH
 	case d.cfg.PV:
 		return syscall.EINVAL
 	}
-	p.Value = ringGFN
-	if d.cfg.NoRingPage {
-		p.Value = 0
+	params := map[uint32]uint64{
+		abi.HVMParamStorePFN: storeGFN, abi.HVMParamStoreEvtchn: 1, abi.HVMParamIdentPT: 0xfc000,
+		abi.HVMParamConsolePFN: consoleGFN, abi.HVMParamConsoleEvtchn: 2, abi.HVMParamMonitorRingPFN: ringGFN,
 	}
+	if d.cfg.NoRingPage {
+		delete(params, abi.HVMParamMonitorRingPFN)
+	}
+	const nrParams = 39
+	if p.Index >= nrParams {
+		return syscall.EINVAL
+	}
+	p.Value = params[p.Index]
 	return 0
 }

@@ -162,6 +162,11 @@ func (f *privcmdFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 			return -1, err
 		}
 		return x.mmapBatch((*abi.PrivcmdMmapBatchV2)(arg))
+	case abi.IoctlPrivcmdResource:
+		if err := x.call("privcmd mmap_resource"); err != nil {
+			return -1, err
+		}
+		return x.mapResource((*abi.PrivcmdResource)(arg))
 	case abi.IoctlPrivcmdDMOp:
 		if err := x.call("privcmd dm_op"); err != nil {
 			return -1, err
@@ -174,12 +179,7 @@ func (f *privcmdFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 // mmapBatch lays the guest's pages over the mapping. What failed stays
 // inaccessible, so touching it is as fatal as with the kernel.
 func (x *Xen) mmapBatch(a *abi.PrivcmdMmapBatchV2) (int, error) {
-	var fm *foreignMap
-	for p, m := range x.foreign {
-		if uint64(uintptr(unsafe.Pointer(p))) == a.Addr {
-			fm = m
-		}
-	}
+	fm := x.mapping(a.Addr)
 	if fm == nil || fm.filled || int(a.Num)*abi.PageSize != len(fm.mem) {
 		return -1, syscall.EINVAL // the first ioctl covers the whole mapping
 	}
@@ -208,6 +208,16 @@ func (x *Xen) mmapBatch(a *abi.PrivcmdMmapBatchV2) (int, error) {
 		}
 	}
 	return 0, nil
+}
+
+// mapping returns privcmd's mapping at addr, or nil.
+func (x *Xen) mapping(addr uint64) *foreignMap {
+	for p, m := range x.foreign {
+		if uint64(uintptr(unsafe.Pointer(p))) == addr {
+			return m
+		}
+	}
+	return nil
 }
 
 func (x *Xen) dmOp(a *abi.PrivcmdDMOp) (int, error) {

@@ -103,6 +103,7 @@ static void domctl(void)
         F(MaxVCPUID, max_vcpu_id) F(SSIDRef, ssidref) F(Handle, handle) F(CPUPool, cpupool));
     STRUCT(HVMContextPartial, struct xen_domctl_hvmcontext_partial,
         F(Type, type) F(Instance, instance) F(BufSize, bufsz) F(Buffer, buffer));
+    STRUCT(HVMContext, struct xen_domctl_hvmcontext, F(Size, size) F(Buffer, buffer));
     STRUCT(MaxMem, struct xen_domctl_max_mem, F(MaxMemKB, max_memkb));
     STRUCT(DebugOp, struct xen_domctl_debug_op, F(Op, op) F(VCPU, vcpu));
     STRUCT(VMEventOp, struct xen_domctl_vm_event_op, F(Op, op) F(Mode, mode) F(Out, u));
@@ -146,12 +147,19 @@ static void hypercalls(void)
     STRUCT(PhysInfo417, struct xen_sysctl_physinfo,
         PHYSINFO_HEAD F(ArchCapabilities, arch_capabilities) PHYSINFO_TAIL);
 #endif
+    STRUCT(ReadConsole, struct xen_sysctl_readconsole,
+        F(Clear, clear) F(Incremental, incremental) F(Index, index) F(Buffer, buffer) F(Count, count));
     STRUCT(CompileInfo, struct xen_compile_info,
         F(Compiler, compiler) F(By, compile_by) F(Domain, compile_domain) F(Date, compile_date));
     STRUCT(FlaskOp, struct xen_flask_op, F(Cmd, cmd) F(InterfaceVersion, interface_version) F(U, u));
     STRUCT(MemoryReservation, struct xen_memory_reservation,
         F(ExtentStart, extent_start) F(NrExtents, nr_extents) F(ExtentOrder, extent_order)
         F(MemFlags, mem_flags) F(DomID, domid));
+    STRUCT(AccessOp, struct xen_mem_access_op,
+        F(Op, op) F(Access, access) F(DomID, domid) F(Nr, nr) F(PFN, pfn)
+        F(PFNList, pfn_list) F(AccessList, access_list));
+    STRUCT(HVMSaveDescriptor, struct hvm_save_descriptor,
+        F(TypeCode, typecode) F(Instance, instance) F(Length, length));
     STRUCT(HVMParam, struct xen_hvm_param, F(DomID, domid) F(Index, index) F(Value, value));
     STRUCT(DMOp, struct xen_dm_op, F(Op, op) F(Inj, u.inject_event));
     STRUCT(InjectEvent, struct xen_dm_op_inject_event,
@@ -232,6 +240,8 @@ static void devices(void)
         F(Num, num) F(Dom, dom) F(Addr, addr) F(Arr, arr) F(Err, err));
     STRUCT(PrivcmdDMOp, struct privcmd_dm_op, F(Dom, dom) F(Num, num) F(UBufs, ubufs));
     STRUCT(PrivcmdDMOpBuf, struct privcmd_dm_op_buf, F(UPtr, uptr) F(Size, size));
+    STRUCT(PrivcmdResource, struct privcmd_mmap_resource,
+        F(Dom, dom) F(Type, type) F(ID, id) F(Idx, idx) F(Num, num) F(Addr, addr));
     STRUCT(EvtchnBindInterdomain, struct ioctl_evtchn_bind_interdomain,
         F(RemoteDomain, remote_domain) F(RemotePort, remote_port));
     STRUCT(EvtchnPort, struct ioctl_evtchn_notify, F(Port, port));
@@ -264,6 +274,7 @@ static void constants(void)
     N(DomctlUnpauseDomain, XEN_DOMCTL_unpausedomain);
     N(DomctlGetDomainInfo, XEN_DOMCTL_getdomaininfo);
     N(DomctlMaxMem, XEN_DOMCTL_max_mem);
+    N(DomctlGetHVMContext, XEN_DOMCTL_gethvmcontext);
     N(DomctlDebugOp, XEN_DOMCTL_debug_op);
     N(DomctlGetHVMContextPartial, XEN_DOMCTL_gethvmcontext_partial);
     N(DomctlVMEventOp, XEN_DOMCTL_vm_event_op);
@@ -316,6 +327,7 @@ static void constants(void)
     N(CR3FilterMember, XEN_DOMCTL_MONITOR_CR3_MODE_MEMBER);
     N(CR3FilterTargets, XEN_DOMCTL_MONITOR_CR3_F_TARGETS);
 #endif
+    N(SysctlReadConsole, XEN_SYSCTL_readconsole);
     N(SysctlPhysInfo, XEN_SYSCTL_physinfo);
     N(PhysCapHVM, XEN_SYSCTL_PHYSCAP_hvm);
     N(PhysCapHAP, XEN_SYSCTL_PHYSCAP_hap);
@@ -328,6 +340,11 @@ static void constants(void)
     N(MemDecreaseReservation, XENMEM_decrease_reservation);
     N(MemPopulatePhysmap, XENMEM_populate_physmap);
     N(MemMaximumGPFN, XENMEM_maximum_gpfn);
+    N(MemAccessOp, XENMEM_access_op);
+    N(AccessOpSet, XENMEM_access_op_set_access);
+    N(AccessOpGet, XENMEM_access_op_get_access);
+    N(ResourceGrantTable, XENMEM_resource_grant_table);
+    N(ResourceGrantTableShared, XENMEM_resource_grant_table_id_shared);
     N(AccessN, XENMEM_access_n);
     N(AccessR, XENMEM_access_r);
     N(AccessW, XENMEM_access_w);
@@ -345,6 +362,11 @@ static void constants(void)
     N(HVMOpSetParam, HVMOP_set_param);
     N(HVMOpGetParam, HVMOP_get_param);
     N(HVMOpAltP2M, HVMOP_altp2m);
+    N(HVMParamStorePFN, HVM_PARAM_STORE_PFN);
+    N(HVMParamStoreEvtchn, HVM_PARAM_STORE_EVTCHN);
+    N(HVMParamIdentPT, HVM_PARAM_IDENT_PT);
+    N(HVMParamConsolePFN, HVM_PARAM_CONSOLE_PFN);
+    N(HVMParamConsoleEvtchn, HVM_PARAM_CONSOLE_EVTCHN);
     N(HVMParamMonitorRingPFN, HVM_PARAM_MONITOR_RING_PFN);
     N(HVMParamAltP2M, HVM_PARAM_ALTP2M);
     N(AltP2MVersion, HVMOP_ALTP2M_INTERFACE_VERSION);
@@ -357,7 +379,14 @@ static void constants(void)
     N(AltP2MChangeGFN, HVMOP_altp2m_change_gfn);
     N(DMOpInjectEvent, XEN_DMOP_inject_event);
     N(EventTypeSoftwareException, XEN_DMOP_EVENT_sw_exc);
+    N(HVMSaveEnd, HVM_SAVE_CODE(END));
+    N(HVMSaveHeader, HVM_SAVE_CODE(HEADER));
     N(HVMSaveCPU, HVM_SAVE_CODE(CPU));
+    N(HVMSaveLAPIC, HVM_SAVE_CODE(LAPIC));
+    N(HVMSaveLAPICRegs, HVM_SAVE_CODE(LAPIC_REGS));
+    N(HVMSaveMTRR, HVM_SAVE_CODE(MTRR));
+    N(HVMSaveXSave, CPU_XSAVE_CODE);
+    N(HVMSaveMSR, CPU_MSR_CODE);
 
     N(RingReqProd, offsetof(struct vm_event_sring, req_prod));
     N(RingReqEvent, offsetof(struct vm_event_sring, req_event));
@@ -398,6 +427,7 @@ static void constants(void)
     N(IoctlPrivcmdHypercall, IOCTL_PRIVCMD_HYPERCALL);
     N(IoctlPrivcmdMmapBatchV2, IOCTL_PRIVCMD_MMAPBATCH_V2);
     N(IoctlPrivcmdDMOp, IOCTL_PRIVCMD_DM_OP);
+    N(IoctlPrivcmdResource, IOCTL_PRIVCMD_MMAP_RESOURCE);
     N(IoctlEvtchnBindInterdomain, IOCTL_EVTCHN_BIND_INTERDOMAIN);
     N(IoctlEvtchnUnbind, IOCTL_EVTCHN_UNBIND);
     N(IoctlEvtchnNotify, IOCTL_EVTCHN_NOTIFY);

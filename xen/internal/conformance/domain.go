@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"slices"
 	"syscall"
 
@@ -12,12 +13,14 @@ var domainChecks = []check{
 	{name: "build", run: build},
 	{name: "host", run: host},
 	{name: "security policy", run: policy},
+	{name: "console", run: console},
 	{name: "domain list", run: domainList},
 	{name: "watch domains", run: watchDomains},
 	{name: "lookup", run: lookup},
 	{name: "domain info", run: domainInfo},
 	{name: "pause count", run: pauseCount},
 	{name: "registers", run: registers},
+	{name: "HVM context", run: hvmContext},
 	{name: "dom0 is refused", run: dom0Refused},
 }
 
@@ -146,6 +149,40 @@ func registers(e *env) {
 	}
 	if _, err := e.dom.Registers(100); err == nil {
 		e.Error("registers of vCPU 100")
+	}
+}
+
+// The whole context has what its records are one by one.
+func hvmContext(e *env) {
+	e.must(e.dom.Pause())
+	defer e.dom.Unpause()
+	all, err := e.dom.Context()
+	e.must(err)
+	one, err := e.dom.ContextRecord(xen.ContextCPU, 0)
+	e.must(err)
+	cpus := 0
+	for _, r := range all {
+		if r.Type == xen.ContextCPU {
+			if cpus++; r.Instance != 0 || !bytes.Equal(r.Data, one) {
+				e.Errorf("vCPU %d: %x, by itself %x", r.Instance, r.Data, one)
+			}
+		}
+	}
+	if cpus != 1 || all[0].Type != xen.ContextHeader {
+		e.Errorf("%d vCPUs in %d records, the first of type %d", cpus, len(all), all[0].Type)
+	}
+	_, err = e.dom.ContextRecord(xen.ContextCPU, 100)
+	e.want("vCPU 100", err, xen.ErrNotFound)
+	if _, err := e.dom.ContextRecord(1000, 0); err == nil {
+		e.Error("a record of type 1000")
+	}
+}
+
+func console(e *env) {
+	said, err := e.hyp.Console()
+	e.must(err)
+	if !bytes.Contains(said, []byte("(XEN)")) || bytes.IndexByte(said, 0) >= 0 {
+		e.Errorf("Xen said %q", said)
 	}
 }
 

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 
 	"github.com/govmi/govmi/xen"
@@ -10,6 +11,107 @@ import (
 var memoryChecks = []check{
 	{name: "map frames", run: mapFrames},
 	{name: "populate and remove a frame", run: populate},
+	{name: "HVM parameters", run: params},
+	{name: "grant table", run: grantTable},
+	{name: "access", needs: memAccess, run: access, absent: func(e *env) error {
+		m := e.monitor()
+		e.want("SetDefaultAccess", m.SetDefaultAccess(xen.AccessRWX), xen.ErrNotSupported)
+		_, err := m.Access(1)
+		e.want("Access", err, xen.ErrNotSupported)
+		return m.SetAccess(1, 1, xen.AccessRWX)
+	}},
+}
+
+var memAccess = &feature{"access to memory", func(f *Facts) string {
+	if !f.VMX {
+		return "Xen restricts no access on AMD"
+	}
+	return ""
+}}
+
+func params(e *env) {
+	get := func(p xen.HVMParam) uint64 {
+		v, err := e.dom.HVMParam(p)
+		e.must(err)
+		return v
+	}
+	last, err := e.dom.MaximumGPFN()
+	e.must(err)
+	for _, p := range []xen.HVMParam{xen.ParamStorePFN, xen.ParamConsolePFN, xen.ParamMonitorRingPFN} {
+		if v := get(p); v == 0 || xen.GFN(v) > last {
+			e.Errorf("parameter %d is frame %#x, the last is %v", p, v, last)
+		}
+	}
+	if get(xen.ParamStoreEvtchn) == 0 || get(xen.ParamConsoleEvtchn) == 0 {
+		e.Error("no event channels for XenStore or the console")
+	}
+	if _, err := e.dom.HVMParam(100); err == nil {
+		e.Error("parameter 100")
+	}
+	dom0, err := e.hyp.Domain(0)
+	e.must(err)
+	if _, err := dom0.HVMParam(xen.ParamStorePFN); err == nil {
+		e.Error("a PV domain has HVM parameters")
+	}
+}
+
+// The toolstack grants dom0 the console's frame by entry 0, and XenStore's by 1.
+func grantTable(e *env) {
+	r, err := e.dom.MapGrantTable(1)
+	e.must(err)
+	table := r.Bytes()
+	for i, p := range []xen.HVMParam{xen.ParamConsolePFN, xen.ParamStorePFN} {
+		const permitAccess, mask = 1, 3
+		flags, dom := binary.LittleEndian.Uint16(table[8*i:]), binary.LittleEndian.Uint16(table[8*i+2:])
+		frame := binary.LittleEndian.Uint32(table[8*i+4:])
+		want, err := e.dom.HVMParam(p)
+		e.must(err)
+		if flags&mask != permitAccess || dom != 0 || uint64(frame) != want {
+			e.Errorf("grant %d: flags %#x, domain %d, frame %#x, want %#x", i, flags, dom, frame, want)
+		}
+	}
+	e.must(errors.Join(r.Close(), r.Close()))
+	if _, err := e.dom.MapGrantTable(0); err == nil {
+		e.Error("no frames were mapped")
+	}
+}
+
+// Access is as set, and as before when the monitor is gone.
+func access(e *env) {
+	gfn := e.spare()
+	m, err := e.dom.OpenMonitor(nil)
+	e.must(err)
+	defer m.Close()
+	is := func(want xen.Access) {
+		e.Helper()
+		if a, err := m.Access(gfn); a != want || err != nil {
+			e.Errorf("access %v, %v, want %v", a, err, want)
+		}
+	}
+	is(xen.AccessRWX)
+	for _, a := range []xen.Access{xen.AccessN, xen.AccessR, xen.AccessRW, xen.AccessRX, xen.AccessRWX, xen.AccessRX2RW, xen.AccessN2RWX} {
+		e.must(m.SetAccess(gfn, 1, a))
+		is(a)
+	}
+	e.must(m.SetAccess(gfn, 1, xen.AccessDefault))
+	is(xen.AccessRWX)
+	e.must(m.SetAccess(gfn, 0, xen.AccessN))
+	is(xen.AccessRWX)
+	for _, a := range []xen.Access{xen.AccessW, xen.AccessWX} {
+		e.want(a.String(), m.SetAccess(gfn, 1, a), xen.ErrNotSupported)
+		e.want(a.String(), m.SetDefaultAccess(a), xen.ErrNotSupported)
+	}
+	e.want("a frame beyond the last", m.SetAccess(gfn+1000, 1, xen.AccessR), xen.ErrNotFound)
+	_, err = m.Access(gfn + 1000)
+	e.want("a frame that is not there", err, xen.ErrNotFound)
+	e.must(m.SetAccess(gfn, 1, xen.AccessR))
+	e.must(m.Close())
+	e.want("access after Close", m.SetAccess(gfn, 1, xen.AccessR), xen.ErrClosed)
+
+	m, err = e.dom.OpenMonitor(nil)
+	e.must(err)
+	is(xen.AccessRWX)
+	e.must(m.Close())
 }
 
 func mapFrames(e *env) {
