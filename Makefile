@@ -8,7 +8,7 @@ LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./exa
 # Those with tests of the hypervisor's filter, and these tests.
 PATCHED := ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch
 
-.PHONY: demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-table1 lab-host lab soak table1 abi clean
+.PHONY: demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-table1 lab-host lab soak table1 abi fuzz clean
 
 # Boots Xen in the VMX lane and traces one process of a guest.
 demo:
@@ -17,7 +17,7 @@ demo:
 	@$(LAB) run -lane vmx -files bin/demo,bin/syscalltrace -- ./demo -tracer ./syscalltrace
 
 # Everything that CI runs.
-test: check unit abi lanes
+test: check unit abi fuzz lanes
 
 check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
@@ -30,6 +30,19 @@ check:
 
 unit:
 	CGO_ENABLED=1 $(GO) test -race ./...
+
+# What decodes Xen's and xenstored's words, with words that nobody chose; longer
+# with FUZZTIME=10m.
+FUZZTIME ?= 2s
+FUZZED   := ./internal/abi ./internal/privcmd ./internal/xenstore ./xen
+fuzz:
+	@mkdir -p bin
+	@for p in $(FUZZED); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p >bin/fuzz.log 2>&1 || { cat bin/fuzz.log; exit 1; }; \
+			echo "$$p $$f: $$(grep -o 'execs: [0-9]*' bin/fuzz.log | tail -1)"; \
+		done; \
+	done
 
 # Sizes, offsets and numbers of Xen's and Linux's headers, by a C compiler: as
 # committed, or it fails and shows what changed.

@@ -274,3 +274,23 @@ func TestAccessDefault(t *testing.T) {
 		}
 	}
 }
+
+func FuzzVersions(f *testing.F) {
+	for minor := 13; minor <= 23; minor++ {
+		f.Add(4, minor, uint32(minor))
+	}
+	f.Fuzz(func(t *testing.T, major, minor int, version uint32) {
+		if v := DomctlVersion(major, minor); v != 0 && (v < DomctlVersionMin || v > DomctlVersionKnown || major != 4 || minor < 14) {
+			t.Errorf("DomctlVersion(%d, %d) = %#x", major, minor, v)
+		}
+		if a := AccessDefault(major, minor); a != AccessRPW && a != AccessRPW+1 {
+			t.Errorf("AccessDefault(%d, %d) = %d", major, minor, a)
+		}
+		if s := DomainInfoStride(version); s < int(reflect.TypeFor[GetDomainInfo]().Size()) || s%8 != 0 {
+			t.Errorf("DomainInfoStride(%#x) = %d", version, s)
+		}
+		if s := VMEventSize(version); s != 0 && RingEntries+RingSlots*s > PageSize {
+			t.Errorf("VMEventSize(%d) = %d", version, s)
+		}
+	})
+}

@@ -132,3 +132,32 @@ func TestCR3FilterList(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whatever a hypervisor says that it is and speaks, its own version is found if
+// it is a known one, and no other is taken for it.
+func FuzzNegotiate(f *testing.F) {
+	f.Add(uint16(4), uint16(17), uint32(0x15), uint32(0x15))
+	f.Add(uint16(4), uint16(22), uint32(0x18), uint32(0x16))
+	f.Add(uint16(4), uint16(30), uint32(0x19), uint32(0x17))
+	f.Add(uint16(0xffff), uint16(0xffff), uint32(0), uint32(0xffffffff))
+	f.Fuzz(func(t *testing.T, major, minor uint16, domctl, sysctl uint32) {
+		x := xenfake.New(t, &xenfake.Config{Major: int(major), Minor: int(minor), Domctl: domctl, Sysctl: sysctl})
+		c := connect(t, x)
+		if domctl == 0 || sysctl == 0 || major == 0 {
+			return // the fake's own choice
+		}
+		v, err := c.NegotiateDomctl(int(major), int(minor))
+		known := domctl >= abi.DomctlVersionMin && domctl <= abi.DomctlVersionKnown
+		probed := domctl >= abi.DomctlVersionMin && domctl <= abi.DomctlVersionMax
+		switch {
+		case known && (v != domctl || err != nil), !known && !errors.Is(err, privcmd.ErrVersion):
+			t.Errorf("%d.%d speaking %#x: %#x, %v", major, minor, domctl, v, err)
+		case !known && probed && v != domctl, !probed && v != 0:
+			t.Errorf("%d.%d speaking %#x: told %#x", major, minor, domctl, v)
+		}
+		s, err := c.NegotiateSysctl()
+		if known := sysctl >= abi.SysctlVersionMin && sysctl <= abi.SysctlVersionMax; known != (err == nil) || known && s != sysctl {
+			t.Errorf("speaking sysctl %#x: %#x, %v", sysctl, s, err)
+		}
+	})
+}
