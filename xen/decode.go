@@ -15,19 +15,11 @@ func decodeRequest(slot []byte, version uint32, req *Request) error {
 		*req = Request{}
 		return fmt.Errorf("request of vm_event version %d on a ring of version %d", h.Version, version)
 	}
+	req.forget()
 	req.Reason = Reason(h.Reason)
 	req.VCPU = VCPU(h.VCPUID)
 	req.Flags = RequestFlags(h.Flags)
 	req.View = View(h.Altp2mIdx)
-	req.Ctrl = CtrlRegWrite{}
-	req.Breakpoint = SoftwareBreakpoint{}
-	req.Step = SingleStep{}
-	req.Access = MemAccess{}
-	req.MSR = MSRWrite{}
-	req.CPUID = CPUID{}
-	req.Descriptor = DescriptorAccess{}
-	req.Debug = DebugException{}
-	req.Exit = VMExit{}
 	switch req.Reason {
 	case ReasonMemAccess:
 		u := hcbuf.Overlay[abi.EventMemAccess](h.U[:])
@@ -73,6 +65,22 @@ func decodeRequest(slot []byte, version uint32, req *Request) error {
 	return nil
 }
 
+// forget clears what the last request of its reason has filled.
+func (req *Request) forget() {
+	switch req.Reason {
+	case ReasonWriteCtrlReg:
+		req.Ctrl = CtrlRegWrite{}
+	case ReasonSoftwareBreakpoint:
+		req.Breakpoint = SoftwareBreakpoint{}
+	case ReasonSingleStep:
+		req.Step = SingleStep{}
+	case ReasonMemAccess:
+		req.Access = MemAccess{}
+	default:
+		*req = Request{}
+	}
+}
+
 // fromEvent fills r from the registers of a request.
 func (r *Registers) fromEvent(h *abi.RegsHead, t *abi.RegsTail) {
 	r.RAX, r.RCX, r.RDX, r.RBX = h.RAX, h.RCX, h.RDX, h.RBX
@@ -105,11 +113,20 @@ func eventSegment(sel uint16, packed uint32, base uint64) Segment {
 	return s
 }
 
-// setGeneral stores what Xen takes from a SET_REGISTERS response.
-func setGeneral(h *abi.RegsHead, r *Registers) {
+// Bits of RFLAGS that a processor takes in 64-bit mode, and the one that is set:
+// it does not enter a guest with others.
+const (
+	rflagsMask = 0x3d7fd5 // all but the reserved ones and VM
+	rflagsVM   = 1 << 17
+	rflagsOne  = 1 << 1
+)
+
+// setGeneral stores what Xen takes from a SET_REGISTERS response. A vCPU is and
+// stays in virtual-8086 mode, or not, as it was.
+func setGeneral(h, was *abi.RegsHead, r *Registers) {
 	h.RAX, h.RCX, h.RDX, h.RBX = r.RAX, r.RCX, r.RDX, r.RBX
 	h.RSP, h.RBP, h.RSI, h.RDI = r.RSP, r.RBP, r.RSI, r.RDI
 	h.R8, h.R9, h.R10, h.R11 = r.R8, r.R9, r.R10, r.R11
 	h.R12, h.R13, h.R14, h.R15 = r.R12, r.R13, r.R14, r.R15
-	h.RIP, h.RFLAGS = r.RIP, r.RFLAGS
+	h.RIP, h.RFLAGS = r.RIP, r.RFLAGS&rflagsMask|was.RFLAGS&rflagsVM|rflagsOne
 }

@@ -166,7 +166,10 @@ const (
 	// Response.Insn in place of the one at RIP. Only for software breakpoints.
 	EmulateInsn
 	// SetRegisters loads the general-purpose registers, RIP and RFLAGS from
-	// Response.Regs.
+	// Response.Regs. Reserved bits of RFLAGS are mended; a RIP that no processor
+	// takes is refused, and so is that of the request where Xen goes on behind
+	// the instruction itself: at writes of control registers and MSRs and at
+	// requests of the guest's own, it would be executed for ever.
 	SetRegisters
 	// Emulate lets Xen emulate the instruction at RIP, past what the view
 	// forbids. Only for accesses to memory and to descriptor tables. If Xen
@@ -216,7 +219,7 @@ type Response struct {
 
 // Handler answers one request. It runs on the goroutine that serves the ring,
 // while the vCPU that caused the request waits (a synchronous event) or runs
-// on. It must not retain the request.
+// on. It must not retain the request, nor change its Reason.
 type Handler func(*Request) Response
 
 func (r CtrlReg) String() string {

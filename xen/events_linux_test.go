@@ -257,6 +257,27 @@ func TestEventRequests(t *testing.T) {
 				reason: abi.ReasonVMExit, u: words(10, 0, 11), flags: cont,
 				want: xen.Request{Reason: xen.ReasonVMExit, Exit: xen.VMExit{Reason: 10, Qualification: 11}},
 			},
+			{ // in a kernel's half of addresses, and beside it
+				reason: abi.ReasonMovToMSR, u: words(0x1b), flags: cont | set,
+				resp: xen.Response{Action: xen.SetRegisters, Regs: &xen.Registers{RIP: 0xffff800000000000, RFLAGS: ^uint64(0)}},
+				regs: abi.RegsHead{RIP: 0xffff800000000000, RFLAGS: 0x3d7fd7},
+				want: xen.Request{Reason: xen.ReasonMovToMSR, MSR: xen.MSRWrite{Index: 0x1b}},
+			},
+			{
+				reason: abi.ReasonMovToMSR, u: words(0x1b), flags: cont, refused: true,
+				resp: xen.Response{Action: xen.SetRegisters, Regs: &xen.Registers{RIP: 0xffff7fffffffffff}},
+				want: xen.Request{Reason: xen.ReasonMovToMSR, MSR: xen.MSRWrite{Index: 0x1b}},
+			},
+			{ // the same instruction again
+				reason: abi.ReasonMovToMSR, u: words(0x1b), flags: cont, refused: true,
+				resp: xen.Response{Action: xen.SetRegisters, Regs: &xen.Registers{RIP: 0x1000}},
+				want: xen.Request{Reason: xen.ReasonMovToMSR, MSR: xen.MSRWrite{Index: 0x1b}},
+			},
+			{
+				reason: abi.ReasonGuestRequest, flags: cont, refused: true,
+				resp: xen.Response{Action: xen.SetRegisters, Regs: &xen.Registers{RIP: 0x1000}},
+				want: xen.Request{Reason: xen.ReasonGuestRequest},
+			},
 			{ // no such emulation
 				reason: abi.ReasonGuestRequest, flags: cont, resp: xen.Response{Action: xen.Emulate}, refused: true,
 				want: xen.Request{Reason: xen.ReasonGuestRequest},

@@ -120,6 +120,30 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// A hypervisor that was built without events is good for the rest.
+func TestOpenNoVMEvent(t *testing.T) {
+	x, h := openFake(t, &xenfake.Config{Major: 4, Minor: 22, NoVMEvent: true})
+	x.AddDomain(&xenfake.DomainConfig{ID: 1})
+	d, err := h.Domain(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Pause(), d.Unpause()); err != nil {
+		t.Error(err)
+	}
+	for name, err := range map[string]error{
+		"OpenMonitor":    func() error { _, err := d.OpenMonitor(nil); return err }(),
+		"MonitorState":   func() error { _, err := d.MonitorState(); return err }(),
+		"RecoverMonitor": d.RecoverMonitor(nil),
+		"Capabilities":   func() error { _, err := d.Capabilities(); return err }(),
+		"CR3Filter":      func() error { _, err := d.CR3Filter(); return err }(),
+	} {
+		if !errors.Is(err, xen.ErrNotSupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Every call of Open fails once.
 func TestOpenFaults(t *testing.T) {
 	x := xenfake.New(t, nil)

@@ -79,6 +79,11 @@ func (r *ring) slotBytes() []byte {
 // plain is the answer that resumes a vCPU as if there had been no event.
 var plain Response
 
+// regs are the first registers of the taken request, the same in all versions.
+func (r *ring) regs() *abi.RegsHead {
+	return hcbuf.Overlay[abi.RegsHead](r.slotBytes()[abi.VMEventData:])
+}
+
 var errResponse = errors.New("the handler's response does not fit the request")
 
 // answer writes the response to the taken request. If the response does not
@@ -111,7 +116,7 @@ func (r *ring) answer(resp *Response) error {
 		copy(e[abi.VMEventData:], resp.Insn[:])
 	case SetRegisters:
 		out.Flags |= abi.FlagSetRegisters
-		setGeneral(hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:]), resp.Regs)
+		setGeneral(hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:]), r.regs(), resp.Regs)
 	}
 	if resp.Switch {
 		out.Flags |= abi.FlagAlternateP2M
@@ -140,7 +145,7 @@ func (r *ring) finish(req, out *abi.VMEventHeader, e []byte) {
 	case abi.ReasonCPUID:
 		// Its result is in the registers: again, it would be the argument.
 		regs := hcbuf.Overlay[abi.RegsHead](e[abi.VMEventData:])
-		*regs = *hcbuf.Overlay[abi.RegsHead](r.slotBytes()[abi.VMEventData:])
+		*regs = *r.regs()
 		regs.RIP += uint64(hcbuf.Overlay[abi.EventCPUID](req.U[:]).InsnLength)
 		out.Flags |= abi.FlagSetRegisters
 	case abi.ReasonDescriptorAccess:
@@ -174,6 +179,9 @@ func (r *ring) check(req *abi.VMEventHeader, resp *Response) error {
 		if resp.Regs == nil {
 			return fmt.Errorf("%w: SetRegisters without registers", errResponse)
 		}
+		if err := r.checkRIP(req, resp.Regs.RIP); err != nil {
+			return err
+		}
 	default:
 		return fmt.Errorf("%w: action %d", errResponse, resp.Action)
 	}
@@ -193,6 +201,29 @@ func (r *ring) check(req *abi.VMEventHeader, resp *Response) error {
 	}
 	return nil
 }
+
+// checkRIP tells why the vCPU cannot go on at rip.
+func (r *ring) checkRIP(req *abi.VMEventHeader, rip uint64) error {
+	at := r.regs()
+	bits := 48
+	if at.CR4&cr4LA57 != 0 {
+		bits = 57
+	}
+	if upper := int64(rip) >> (bits - 1); upper != 0 && upper != -1 {
+		return fmt.Errorf("%w: no processor enters a guest at %#x", errResponse, rip)
+	}
+	switch req.Reason {
+	case abi.ReasonWriteCtrlReg, abi.ReasonMovToMSR, abi.ReasonGuestRequest:
+		// Xen has gone on behind it already.
+		if rip == at.RIP {
+			return fmt.Errorf("%w: the instruction at %#x would be executed again, for ever", errResponse, rip)
+		}
+	}
+	return nil
+}
+
+// cr4LA57 is the bit of CR4 for addresses of 57 bits.
+const cr4LA57 = 1 << 12
 
 // staleStep says that stepping was turned off for all vCPUs while the request
 // was on its way: what the response wants turned off is off, and a toggle

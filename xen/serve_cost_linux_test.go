@@ -49,6 +49,7 @@ func costFixture(tb testing.TB) (*Monitor, func()) {
 			return Response{Step: ToggleStep, Switch: true, View: 1}
 		}
 		*regs = r.Regs
+		regs.RIP += 3 // mov to CR3
 		return Response{Action: SetRegisters, Regs: regs}
 	}
 	i := 0

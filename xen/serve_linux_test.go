@@ -62,7 +62,8 @@ func TestServe(t *testing.T) {
 			t.Errorf("v%d: response to the breakpoint: %+v", version, got)
 		}
 		got = trap(breakEvent(0, 0x2000))
-		want := abi.RegsHead{RAX: 1, RCX: 2, RDX: 3, RBX: 4, RSP: 5, RBP: 6, RSI: 7, RDI: 8, R8: 9, R15: 10, RIP: 11, RFLAGS: 12}
+		// Of RFLAGS, what is reserved is not what was asked for.
+		want := abi.RegsHead{RAX: 1, RCX: 2, RDX: 3, RBX: 4, RSP: 5, RBP: 6, RSI: 7, RDI: 8, R8: 9, R15: 10, RIP: 11, RFLAGS: 6}
 		got.Regs.CR3 = 0 // whatever the slot held: Xen does not take it
 		if got.Flags != abi.FlagVCPUPaused|abi.FlagSetRegisters {
 			t.Errorf("v%d: flags %#x", version, got.Flags)

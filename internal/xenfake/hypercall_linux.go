@@ -212,6 +212,9 @@ func (x *Xen) domctl(dc *abi.Domctl) syscall.Errno {
 	if dc.Cmd == abi.DomctlGetDomainInfo {
 		return x.getDomainInfo(dc)
 	}
+	if x.cfg.NoVMEvent && (dc.Cmd == abi.DomctlVMEventOp || dc.Cmd == abi.DomctlMonitorOp) {
+		return syscall.EOPNOTSUPP
+	}
 	if dc.Cmd == abi.DomctlVMEventOp && dc.Domain == abi.DomIDInvalid {
 		u := hcbuf.Overlay[abi.VMEventOp](dc.U[:])
 		if u.Op != abi.VMEventGetVersion {

@@ -28,6 +28,8 @@ type Config struct {
 	Missing map[device.Kind]error
 	// Deny makes every hypercall of that number fail with the errno.
 	Deny map[uint64]syscall.Errno
+	// NoVMEvent is a Xen that was built without CONFIG_VM_EVENT, from 4.22 on.
+	NoVMEvent bool
 	// CommandLine is Xen's own.
 	CommandLine string
 	// Flask says that there is a security policy, enforced if Policy is set.
