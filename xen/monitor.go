@@ -26,14 +26,11 @@ type MonitorOptions struct{}
 type Monitor struct {
 	dom  *Domain
 	lock io.Closer
-	mem  []byte // the mapped ring page
-	ch   *evtchn.Channel
-	ring *ring
-	req  Request // what the handler sees
+	tr   transport
 
 	events events
 
-	serving sync.Mutex  // held by who uses ring
+	serving sync.Mutex  // held by who uses tr
 	closing atomic.Bool // Serve has to return
 
 	closeOnce sync.Once
@@ -93,7 +90,8 @@ func (d *Domain) OpenMonitor(opts *MonitorOptions) (m *Monitor, err error) {
 	if err := a.takePage(); err != nil {
 		return nil, err
 	}
-	m = &Monitor{dom: d, lock: lock, mem: a.mem, ch: ch, ring: a.ring, events: events{dom: d, steps: &a.ring.steps}}
+	tr := &ringTransport{ring: a.ring, dom: d, mem: a.mem, ch: ch}
+	m = &Monitor{dom: d, lock: lock, tr: tr, events: events{dom: d, steps: &a.ring.steps}}
 	if err := d.Unpause(); err != nil {
 		return nil, err
 	}
@@ -204,7 +202,7 @@ func (d *Domain) busy(err error) error {
 func (m *Monitor) Close() error {
 	m.closeOnce.Do(func() {
 		m.closing.Store(true)
-		m.ch.Wake()
+		m.tr.wake()
 		m.serving.Lock()
 		defer m.serving.Unlock()
 		m.closeErr = m.shut()
@@ -222,21 +220,18 @@ func (m *Monitor) shut() error {
 	// The vCPUs stand still, so nothing new arrives after this.
 	if _, err := m.drain(); err != nil {
 		// The answers may be there and only the notification failed.
-		_, rerr := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventResume)
-		hyp = append(hyp, err, d.fail("vm_event resume", rerr, ""))
+		hyp = append(hyp, err, m.tr.rescue())
 	}
 	// After the last answer, which may have toggled it.
 	hyp = append(hyp, m.events.stopStepping(), m.events.restoreAccess())
-	_, err := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventDisable)
-	hyp = append(hyp, d.fail("vm_event disable", err, ""))
+	err := m.tr.detach()
+	hyp = append(hyp, err)
 	for _, gfn := range d.hyp.monitors.closed(d.id) {
 		if err == nil {
 			hyp = append(hyp, d.removeFrame(gfn))
 		}
 	}
-	local = append(local, d.fail("unmap the monitor ring", d.hyp.conn.Unmap(m.mem), ""))
-	m.mem, m.ring = nil, nil
-	local = append(local, d.fail("unbind the event channel", m.ch.Close(), ""))
+	local = append(local, m.tr.release())
 	local = append(local, d.fail("unlock the monitor", m.lock.Close(), ""))
 	if paused == nil {
 		hyp = append(hyp, d.Unpause())

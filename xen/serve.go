@@ -40,13 +40,13 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 		return fault("serve", m.dom.id, nil, "the monitor is being served, drained or closed already")
 	}
 	defer m.serving.Unlock()
-	m.ch.Reset()
+	m.tr.reset()
 	if m.closing.Load() {
 		return fault("serve", m.dom.id, ErrClosed, "")
 	}
 
 	woken := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { m.ch.Wake(); close(woken) })
+	stop := context.AfterFunc(ctx, func() { m.tr.wake(); close(woken) })
 	defer func() {
 		if !stop() {
 			<-woken // the wake-up must not reach a later Serve
@@ -54,8 +54,8 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 	}()
 	// Last: also a panic in h leaves through here.
 	defer func() {
-		if serr := m.settle(); serr != nil {
-			err = errors.Join(err, serr)
+		if serr := m.tr.settle(); serr != nil {
+			err = errors.Join(err, m.broken(serr))
 		}
 	}()
 
@@ -67,9 +67,9 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := m.answer(h)
+		n, err := m.tr.answer(h)
 		if err != nil {
-			return err
+			return m.broken(err)
 		}
 		if n > 0 {
 			continue // more may have come meanwhile, and looking costs nothing
@@ -78,16 +78,11 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 			yielded = now
 			runtime.Gosched()
 		}
-		ready, woken, err := m.ch.Wait(livenessInterval)
+		ready, woken, err := m.tr.wait(livenessInterval)
 		if err != nil {
-			return m.broken("wait for the event channel", err)
+			return m.broken(err)
 		}
-		if ready {
-			// Before the ring is looked at: what comes later is a new event.
-			if _, err := m.ch.Pending(); err != nil {
-				return m.broken("read the event channel", err)
-			}
-		} else if !woken {
+		if !ready && !woken {
 			if err := m.dom.gone(); err != nil {
 				return err
 			}
@@ -95,51 +90,8 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 	}
 }
 
-// answer lets h answer the requests that are in the ring now, and notifies
-// Xen once.
-func (m *Monitor) answer(h Handler) (n int, err error) {
-	pending, err := m.ring.pending()
-	if err != nil {
-		return 0, m.broken("look into the ring", err)
-	}
-	for range pending {
-		if err := m.ring.take(&m.req); err != nil {
-			return n, m.broken("take a request", err) // settle answers it
-		}
-		resp := h(&m.req)
-		if err := m.ring.answer(&resp); err != nil {
-			return n, m.broken("answer a request", err)
-		}
-		n++
-	}
-	return n, m.publish()
-}
-
-// settle answers a request that was taken but not answered, and hands over
-// whatever is not handed over.
-func (m *Monitor) settle() error {
-	if m.ring.taken {
-		if err := m.ring.answer(&Response{}); err != nil {
-			return m.broken("answer a request", err)
-		}
-	}
-	return m.publish()
-}
-
-func (m *Monitor) publish() error {
-	if !m.ring.publish() {
-		return nil
-	}
-	if err := m.ch.Notify(); err != nil {
-		return m.broken("notify Xen", err)
-	}
-	m.ring.notified()
-	return nil
-}
-
 // broken reports err, or rather that the domain is gone if that is why.
-func (m *Monitor) broken(op string, err error) error {
-	err = m.dom.fail(op, err, "")
+func (m *Monitor) broken(err error) error {
 	if gone := m.dom.gone(); gone != nil {
 		return errors.Join(gone, err)
 	}
@@ -163,10 +115,10 @@ func (m *Monitor) Drain() (int, error) {
 
 func (m *Monitor) drain() (total int, err error) {
 	for range 1024 {
-		n, err := m.answer(func(*Request) Response { return Response{} })
+		n, err := m.tr.answer(func(*Request) Response { return Response{} })
 		total += n
 		if err != nil {
-			return total, errors.Join(err, m.settle())
+			return total, m.broken(errors.Join(err, m.tr.settle()))
 		}
 		if n == 0 {
 			break

@@ -59,10 +59,10 @@ func costFixture(tb testing.TB) (*Monitor, func()) {
 		if err := g.Inject(events[i%len(events)]); err != nil {
 			tb.Fatal(err)
 		}
-		if ok, err := m.ch.Pending(); !ok || err != nil {
+		if ok, err := m.tr.(*ringTransport).ch.Pending(); !ok || err != nil {
 			tb.Fatal(ok, err)
 		}
-		if n, err := m.answer(handler); n != 1 || err != nil {
+		if n, err := m.tr.answer(handler); n != 1 || err != nil {
 			tb.Fatal(n, err)
 		}
 		if i%1024 == 0 {
@@ -74,7 +74,8 @@ func costFixture(tb testing.TB) (*Monitor, func()) {
 func TestServeCost(t *testing.T) {
 	m, event := costFixture(t)
 	event()
-	hypercalls, notifies := m.dom.hyp.conn.Ioctls(), m.ch.Ioctls()
+	ch := m.tr.(*ringTransport).ch
+	hypercalls, notifies := m.dom.hyp.conn.Ioctls(), ch.Ioctls()
 	const runs = 1000
 	if n := testing.AllocsPerRun(runs, event); n != 0 {
 		t.Errorf("%v allocations per event", n)
@@ -82,7 +83,7 @@ func TestServeCost(t *testing.T) {
 	if n := m.dom.hyp.conn.Ioctls() - hypercalls; n != 0 {
 		t.Errorf("%d hypercalls", n)
 	}
-	if n := m.ch.Ioctls() - notifies; n != runs+1 { // AllocsPerRun warms up once
+	if n := ch.Ioctls() - notifies; n != runs+1 { // AllocsPerRun warms up once
 		t.Errorf("%d notifications for %d events", n, runs+1)
 	}
 }
