@@ -185,7 +185,7 @@ func TestFrames(t *testing.T) {
 	if err := d.Populate(gfn); err != nil || g.Page(gfn) == nil {
 		t.Errorf("Populate: %v", err)
 	}
-	if err := d.Populate(gfn); !errors.Is(err, syscall.ENOMEM) {
+	if err := d.Populate(gfn); !errors.Is(err, xen.ErrExists) {
 		t.Errorf("Populate twice: %v", err)
 	}
 	if now, err := d.Info(); err != nil || now.MaxPages != info.Pages+1 || now.Pages != info.Pages+1 {

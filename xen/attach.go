@@ -43,7 +43,7 @@ func (d *Domain) attachRing(undo *undoList) (*attached, error) {
 	if a.gfn, err = d.ringGFN(); err != nil {
 		return nil, err
 	}
-	mem, errno, err := d.mapRing(a.gfn)
+	mem, errno, err := d.mapFrame(a.gfn)
 	if err == nil && errno != 0 {
 		// Whoever had the ring before took the page from the guest.
 		if err := conn.PopulateFrame(id, a.gfn); err != nil {
@@ -57,7 +57,7 @@ func (d *Domain) attachRing(undo *undoList) (*attached, error) {
 			}
 			return a.takePage()
 		})
-		mem, errno, err = d.mapRing(a.gfn)
+		mem, errno, err = d.mapFrame(a.gfn)
 	}
 	if err == nil && errno != 0 {
 		err = errno
@@ -104,9 +104,9 @@ func (a *attached) takePage() error {
 	return nil
 }
 
-// mapRing maps the ring's page. errno is not zero if there is no page; then
-// nothing is mapped.
-func (d *Domain) mapRing(gfn uint64) (mem []byte, errno syscall.Errno, err error) {
+// mapFrame maps a page. errno is not zero if there is none; then nothing is
+// mapped.
+func (d *Domain) mapFrame(gfn uint64) (mem []byte, errno syscall.Errno, err error) {
 	mem, errs, err := d.hyp.conn.MapFrames(uint16(d.id), []uint64{gfn}, true)
 	if err != nil {
 		return nil, 0, err

@@ -2,6 +2,7 @@ package xen
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -160,9 +161,21 @@ func (d *Domain) MaximumGPFN() (GFN, error) {
 // Populate gives the domain a page at gfn, where it must have none. The page's
 // content is arbitrary. The domain must be allowed another page, see
 // [Domain.SetMaxPages]. The caller takes it back with [Domain.RemoveFrame].
+//
+// The error matches [ErrExists] if there is a page already. Xen would take it
+// from there, and the domain would have lost it for good.
 func (d *Domain) Populate(gfn GFN) error {
-	return d.fail("memory_op populate_physmap", d.hyp.conn.PopulateFrame(uint16(d.id), uint64(gfn)),
-		"the domain has all the memory that it may have, or a page there already, or the host has none: xl mem-max, xl info")
+	const op = "memory_op populate_physmap"
+	mem, errno, err := d.mapFrame(uint64(gfn))
+	switch {
+	case err != nil:
+		return d.fail(op, err, "")
+	case errno == 0:
+		return errors.Join(fault(op, d.id, ErrExists, fmt.Sprintf("the domain has a page at %v", gfn)),
+			d.fail(op, d.hyp.conn.Unmap(mem), ""))
+	}
+	return d.fail(op, d.hyp.conn.PopulateFrame(uint16(d.id), uint64(gfn)),
+		"the domain has all the memory that it may have, or the host has none: xl mem-max, xl info")
 }
 
 // RemoveFrame takes the page at gfn from the domain. It lives on as long as it

@@ -37,8 +37,9 @@ type ContextRecord struct {
 //
 // There is no operation to set it. Xen's takes vCPUs down that have no record in
 // what it is given, turns their clocks back and up to 4.18 leaves a domain half
-// changed after an error; registers are set by the answer to an event, see
-// [SetRegisters].
+// changed after an error. Nor is there one for a vCPU's registers alone:
+// setvcpucontext resets the FPU, or, told not to, all vector registers beyond
+// SSE's. Registers are set by the answer to an event, see [SetRegisters].
 func (d *Domain) Context() ([]ContextRecord, error) {
 	const op = "domctl gethvmcontext"
 	b, err := d.hyp.conn.Context(uint16(d.id))

@@ -40,10 +40,10 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 		return fault("serve", m.dom.id, nil, "the monitor is being served, drained or closed already")
 	}
 	defer m.serving.Unlock()
-	m.tr.reset()
 	if m.closing.Load() {
 		return fault("serve", m.dom.id, ErrClosed, "")
 	}
+	m.tr.reset() // a Close that has come meanwhile is seen below
 
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { m.tr.wake(); close(woken) })

@@ -58,7 +58,6 @@ func (h *Hypervisor) watchDomains(ctx context.Context, yield func(DomainEvent) b
 	if err != nil {
 		return fail("open XenStore", NoDomID, err, noXenStore)
 	}
-	// xenstored tells of each watch at once: the first look is an answer to that.
 	w, err := xenstore.Watch(conn, xenstore.IntroduceDomain, xenstore.ReleaseDomain)
 	if err != nil {
 		return fail("watch domains", NoDomID, err, "")
@@ -71,12 +70,6 @@ func (h *Hypervisor) watchDomains(ctx context.Context, yield func(DomainEvent) b
 	}()
 	known := map[DomID]DomainInfo{}
 	for {
-		if _, err := w.Next(); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fail("watch domains", NoDomID, err, noXenStore)
-		}
 		events, err := h.lookAround(known)
 		if err != nil {
 			return err
@@ -88,6 +81,12 @@ func (h *Hypervisor) watchDomains(ctx context.Context, yield func(DomainEvent) b
 			if !yield(e) {
 				return nil
 			}
+		}
+		if _, err := w.Next(); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fail("watch domains", NoDomID, err, noXenStore)
 		}
 	}
 }

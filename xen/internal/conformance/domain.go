@@ -163,6 +163,11 @@ func hvmContext(e *env) {
 	cpus := 0
 	for _, r := range all {
 		if r.Type == xen.ContextCPU {
+			// Time goes on in between.
+			const tsc = 1008
+			for i := range 8 {
+				r.Data[tsc+i], one[tsc+i] = 0, 0
+			}
 			if cpus++; r.Instance != 0 || !bytes.Equal(r.Data, one) {
 				e.Errorf("vCPU %d: %x, by itself %x", r.Instance, r.Data, one)
 			}
