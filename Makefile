@@ -8,7 +8,7 @@ LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./exa
 # Those with tests of the hypervisor's filter, and these tests.
 PATCHED := ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch
 
-.PHONY: demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-table1 lab-host lab soak table1 abi fuzz clean
+.PHONY: lab-svm-4.14 lab-svm-4.20 lab-vmx-4.14 lab-vmx-4.20 demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-table1 lab-host lab soak table1 abi fuzz clean
 
 # Boots Xen in the VMX lane and traces one process of a guest.
 demo:
@@ -54,12 +54,12 @@ abi:
 # time have a core each. What boots guests for itself and is the same in both
 # lanes runs in the one that boots faster, the scopes' and the tracer's tests in
 # the VMX lane on the patched Xen only.
-OWNGUESTS  := BootEvents|Guest|GuestGone|CreatePaused|MonitorDied|RecoverMonitor|Unmonitorable|KPTI|Booting|KindsOfGuest
+OWNGUESTS  := BootEvents|ManyDomains|WatchDomains|Guest|GuestGone|CreatePaused|MonitorDied|RecoverMonitor|Unmonitorable|KPTI|Booting|KindsOfGuest
 TRACER     := Refused|Signals|EveryCall|ChosenCalls|ByName|SummaryAndJSON|Interrupted
 VMXSKIP    := -skip '^TestLab($(OWNGUESTS)|$(TRACER)|Scope.*)$$'
 SVMSKIP    := -skip '^TestLabExact$$'
-PATCHEDRUN := -run '^TestLab(Xen|CR3|Filter|Scope)'
-VMXPATCHED := -run '^TestLab(Xen|CR3|Filter|Scope|Exact$$|$(TRACER))'
+PATCHEDRUN := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope)'
+VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope|Exact$$|$(TRACER))'
 
 lanes:
 	@$(LAB) prepare -lane vmx
@@ -74,6 +74,17 @@ lab-svm:
 
 lab-vmx:
 	$(LAB) test -lane vmx -- -timeout 60m -run '^TestLab' $(VMXSKIP) $(TESTFLAGS) $(LANES)
+
+# What package xen promises, on the other releases that Debian has.
+RELEASES := -timeout 60m -run '^TestLab(Xen|Conformance)$$' $(TESTFLAGS) ./internal/lab/labtest ./xen
+lab-svm-4.14:
+	$(LAB) test -lane svm -suite bullseye -- $(RELEASES)
+lab-svm-4.20:
+	$(LAB) test -lane svm -suite trixie -- $(RELEASES)
+lab-vmx-4.14:
+	$(LAB) test -lane vmx -suite bullseye -- $(RELEASES)
+lab-vmx-4.20:
+	$(LAB) test -lane vmx -suite trixie -- $(RELEASES)
 
 # On Xen with the patches of patches/xen.
 lab-svm-patched:
