@@ -58,7 +58,8 @@ func TestLabManyDomains(t *testing.T) {
 	}()
 	for i := range domains {
 		name := fmt.Sprintf("stub%d", i)
-		config := fmt.Sprintf("name = %q\ntype = \"pvh\"\nkernel = %q\nmemory = %d\n", name, kernel, stub.MemoryMiB)
+		config := fmt.Sprintf("name = %q\ntype = \"pvh\"\nkernel = %q\nmemory = %d\nshadow_memory = 4\n",
+			name, kernel, stub.MemoryMiB)
 		file := filepath.Join(t.TempDir(), "xl.cfg")
 		if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 			t.Fatal(err)

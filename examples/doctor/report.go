@@ -64,8 +64,8 @@ func failed(check string, v verdict, err error) finding {
 		return finding{check, v, session.OneLine(err), ""}
 	}
 	plain := *e
-	plain.Advice = ""
-	return finding{check, v, session.OneLine(&plain), e.Advice}
+	plain.Advice, plain.Domain = "", xen.NoDomID
+	return finding{check, v, strings.TrimPrefix(session.OneLine(&plain), "xen: "), e.Advice}
 }
 
 func (r *report) print(w io.Writer, asJSON bool) error {

@@ -86,7 +86,8 @@ func singleStep(args []string) error {
 	if err := stopped(pid); err != nil { // by its exec
 		return err
 	}
-	for i := range *n {
+	// The first stop is that at the end of exec, without an exception.
+	for i := range *n + 1 {
 		if err := errors.Join(unix.PtraceSingleStep(pid), stopped(pid)); err != nil {
 			return fmt.Errorf("step %d: %w", i, err)
 		}
