@@ -66,8 +66,10 @@ lanes:
 	@$(LAB) prepare -lane vmx -xen patched -guest-image compiler
 	@$(LAB) prepare -lane svm
 	@$(LAB) prepare -lane svm -xen patched
+	@$(LAB) prepare -lane svm -suite bullseye
+	@$(LAB) prepare -lane svm -suite trixie
 	@echo "the lanes run now, two at a time; what they say comes at the end of each"
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx-patched lab-vmx lab-svm lab-table1 lab-svm-patched lab-host
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx-patched lab-vmx lab-svm lab-table1 lab-svm-patched lab-svm-4.14 lab-svm-4.20 lab-host
 
 lab-svm:
 	$(LAB) test -lane svm -- -timeout 60m -run '^TestLab' $(SVMSKIP) $(TESTFLAGS) $(LANES)
@@ -75,7 +77,8 @@ lab-svm:
 lab-vmx:
 	$(LAB) test -lane vmx -- -timeout 60m -run '^TestLab' $(VMXSKIP) $(TESTFLAGS) $(LANES)
 
-# What package xen promises, on the other releases that Debian has.
+# What package xen promises, on the other releases that Debian has. The VMX
+# lane's are for those who change package xen: they take minutes.
 RELEASES := -timeout 60m -run '^TestLab(Xen|Conformance)$$' $(TESTFLAGS) ./internal/lab/labtest ./xen
 lab-svm-4.14:
 	$(LAB) test -lane svm -suite bullseye -- $(RELEASES)
