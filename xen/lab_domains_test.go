@@ -109,6 +109,7 @@ func TestLabManyDomains(t *testing.T) {
 		}
 	}
 	names = nil
+	t.Logf("%d domains, %d CPUIDs of each, half of them destroyed under their monitors", domains, stub.CPUIDs)
 	if now := files(t); now != fds {
 		t.Errorf("%d files open, %d before", now, fds)
 	}
