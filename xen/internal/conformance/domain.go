@@ -33,7 +33,7 @@ func version(e *env) {
 func build(e *env) {
 	b, err := e.hyp.Build()
 	e.must(err)
-	if b.Compiler == "" || b.By == "" || b.Date == "" {
+	if b.Compiler == "" || b.Date == "" { // who built it need not be told
 		e.Errorf("%+v", b)
 	}
 	if on, _ := b.BootOption("altp2m"); on != e.target.AltP2M {
