@@ -1,11 +1,6 @@
 package vmi
 
-import (
-	"errors"
-	"io"
-
-	"github.com/govmi/govmi/xen"
-)
+import "github.com/govmi/govmi/xen"
 
 // FrameMapper gives access to guest frames. A live domain, a memory image and
 // a fake implement it; see [MapperFunc] and [Image].
@@ -41,46 +36,3 @@ func (f mapperFunc[F]) MapFrames(gfns []xen.GFN, writable bool) (Frames, error) 
 	}
 	return fr, nil
 }
-
-var errReadOnlyImage = errors.New("a memory image cannot be written")
-
-// Image returns a [FrameMapper] over a raw memory image: byte n of r is the
-// byte at guest-physical address n. A frame is copied when it is mapped, so
-// later changes of r are seen only after [Memory.Invalidate].
-func Image(r io.ReaderAt) FrameMapper { return image{r} }
-
-type image struct{ r io.ReaderAt }
-
-type imageFrames struct {
-	data []byte
-	errs []error
-}
-
-func (im image) MapFrames(gfns []xen.GFN, writable bool) (Frames, error) {
-	if writable {
-		return nil, errReadOnlyImage
-	}
-	fr := &imageFrames{make([]byte, len(gfns)*xen.PageSize), make([]error, len(gfns))}
-	for i, g := range gfns {
-		if g >= 1<<(52-xen.PageShift) {
-			fr.errs[i] = io.EOF
-			continue
-		}
-		p := fr.data[i*xen.PageSize : (i+1)*xen.PageSize]
-		if n, err := im.r.ReadAt(p, int64(g)<<xen.PageShift); n < len(p) {
-			fr.errs[i] = err
-		}
-	}
-	return fr, nil
-}
-
-func (fr *imageFrames) Len() int { return len(fr.errs) }
-
-func (fr *imageFrames) Frame(i int) ([]byte, error) {
-	if err := fr.errs[i]; err != nil {
-		return nil, err
-	}
-	return fr.data[i*xen.PageSize : (i+1)*xen.PageSize : (i+1)*xen.PageSize], nil
-}
-
-func (fr *imageFrames) Close() error { return nil }

@@ -335,7 +335,7 @@ func TestImage(t *testing.T) {
 		t.Error(d)
 	}
 	// The image ends within this frame.
-	if _, err := m.Uint64(3 * xen.PageSize); !errors.Is(err, vmi.ErrNotMapped) || !errors.Is(err, io.EOF) {
+	if _, err := m.Uint64(3 * xen.PageSize); !errors.Is(err, vmi.ErrNotMapped) || !errors.Is(err, vmi.ErrNotInFile) {
 		t.Errorf("read of a cut frame: %v", err)
 	}
 	if _, err := vmi.Image(bytes.NewReader(nil)).MapFrames([]xen.GFN{0}, true); err == nil {

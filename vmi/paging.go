@@ -62,7 +62,7 @@ func (s AddressSpace) canonical(va VirtAddr) bool {
 // 2 for 2 MiB, 3 for 1 GiB.
 func (s AddressSpace) walk(va VirtAddr) (pte uint64, level int, err error) {
 	if !s.canonical(va) {
-		return 0, 0, &NotPresentError{va, 0}
+		return 0, 0, &NotPresentError{Addr: va}
 	}
 	table := s.root
 	for level = int(s.levels); ; level-- {
@@ -72,7 +72,7 @@ func (s AddressSpace) walk(va VirtAddr) (pte uint64, level int, err error) {
 			return 0, level, err
 		}
 		if pte&ptePresent == 0 {
-			return 0, level, &NotPresentError{va, level}
+			return 0, level, &NotPresentError{va, level, pte}
 		}
 		if level == 1 || level <= 3 && pte&ptePageSize != 0 {
 			return pte, level, nil
@@ -87,8 +87,8 @@ func leafAddr(pte uint64, level int) PhysAddr {
 }
 
 // Translate returns the physical address behind va. If the guest does not map
-// va the error matches [ErrNotPresent]; if a table's frame cannot be mapped,
-// [ErrNotMapped]. Permissions are not checked.
+// va the error matches [ErrNotPresent], and [ErrPagedOut] if it notes something
+// else there; if a table's frame cannot be mapped, [ErrNotMapped]. Permissions are not checked.
 func (s AddressSpace) Translate(va VirtAddr) (PhysAddr, error) {
 	pte, level, err := s.walk(va)
 	if err != nil {

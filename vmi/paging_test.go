@@ -87,6 +87,25 @@ func TestTranslateNotPresent(t *testing.T) {
 	}
 }
 
+// TestPagedOut has an entry that is not present and yet not empty, as of a page
+// in swap space.
+func TestPagedOut(t *testing.T) {
+	g, s := space(t, 4)
+	const swapped = 0x402000
+	g.SetEntry(s.Root(), 4, swapped, 1, 0x1234_5600)
+	_, err := s.Uint64(swapped)
+	var np *vmi.NotPresentError
+	if !errors.Is(err, vmi.ErrNotPresent) || !errors.Is(err, vmi.ErrPagedOut) || !errors.As(err, &np) {
+		t.Fatalf("a swapped page: %v", err)
+	}
+	if d := cmp.Diff(&vmi.NotPresentError{Addr: swapped, Level: 1, Entry: 0x1234_5600}, np); d != "" {
+		t.Error(d)
+	}
+	if _, err := s.Uint64(swapped + 0x1000); errors.Is(err, vmi.ErrPagedOut) {
+		t.Errorf("an empty entry: %v", err)
+	}
+}
+
 func TestRootIgnoresPCIDAndFlags(t *testing.T) {
 	_, s := space(t, 4)
 	c := vmi.CR3(s.Root()) | 0xabc | 1<<63

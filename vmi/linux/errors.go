@@ -5,6 +5,8 @@ import "errors"
 var (
 	// ErrBooting says that no vCPU has a system call entry point yet.
 	ErrBooting = errors.New("guest still booting: no system call entry point yet; try again when its kernel is up")
+	// ErrNoRegisters says that nothing tells where the guest's page tables are.
+	ErrNoRegisters = errors.New("no registers of the guest's vCPUs, as in a raw memory image: use a recording or a dump by xl dump-core")
 	// ErrNotLinux says that the guest's system call entry point is not that of
 	// a 64-bit Linux kernel.
 	ErrNotLinux = errors.New("guest does not run a 64-bit Linux kernel")

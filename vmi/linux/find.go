@@ -18,16 +18,19 @@ const (
 )
 
 const (
-	eferLMA = 1 << 10
+	cr0PG   = 1 << 31
+	cr4PAE  = 1 << 5
 	cr4LA57 = 1 << 12
+	eferLMA = 1 << 10
 	// kptiUserBit tells the root of a process's user half under KPTI.
 	kptiUserBit = 1 << 12
 
 	scanChunk = 1 << 20
 	// The tables before and behind the token table: names, markers and offsets
 	// of 150,000 symbols take 3 MiB.
-	tablesBefore = 16 << 20
-	tablesAfter  = 8 << 20
+	firstBefore  vmi.VirtAddr = 2 << 20
+	tablesBefore              = 16 << 20
+	tablesAfter               = 8 << 20
 	// maxCandidates bounds the work on memory that imitates token tables.
 	maxCandidates = 32
 )
@@ -37,22 +40,13 @@ type region struct {
 	start, end vmi.VirtAddr
 }
 
-// findEntry returns the system call entry point and an address space that
-// maps the kernel's image there.
-func findEntry(mem *vmi.Memory, regs []xen.Registers) (vmi.VirtAddr, vmi.AddressSpace, error) {
+// findImage returns an address space that maps the kernel's image, and the
+// system call entry point if the registers have it.
+func findImage(mem *vmi.Memory, regs []xen.Registers) (vmi.VirtAddr, vmi.AddressSpace, error) {
 	var none vmi.AddressSpace
-	var entry vmi.VirtAddr
-	for i := range regs {
-		if regs[i].LSTAR != 0 {
-			entry = vmi.VirtAddr(regs[i].LSTAR)
-			break
-		}
-	}
-	if entry == 0 {
-		return 0, none, ErrBooting
-	}
-	if entry < imageStart || entry >= imageEnd {
-		return 0, none, fmt.Errorf("%w: its system call entry point is %v", ErrNotLinux, entry)
+	entry, err := entryPoint(regs)
+	if err != nil {
+		return 0, none, err
 	}
 	// Under KPTI a root with bit 12 set maps hardly more than the entry code,
 	// and the root without it the whole kernel. Without KPTI a root with bit 12
@@ -61,23 +55,60 @@ func findEntry(mem *vmi.Memory, regs []xen.Registers) (vmi.VirtAddr, vmi.Address
 	var most uint64
 	var firstErr error
 	for _, s := range candidateSpaces(mem, regs) {
-		if _, err := s.Translate(entry); err != nil {
-			if firstErr == nil {
-				firstErr = err
+		if entry != 0 {
+			if _, err := s.Translate(entry); err != nil {
+				if firstErr == nil {
+					firstErr = err
+				}
+				continue
 			}
-			continue
 		}
 		if n := mappedBytes(s); n > most {
 			best, most = s, n
 		}
 	}
-	if most == 0 {
-		if firstErr == nil {
-			return 0, none, fmt.Errorf("%w: no vCPU is in long mode", ErrNotLinux)
-		}
+	switch {
+	case most != 0:
+		return entry, best, nil
+	case firstErr != nil:
 		return 0, none, fmt.Errorf("%w: its system call entry point cannot be read: %w", ErrNotLinux, firstErr)
+	case entry != 0:
+		return 0, none, fmt.Errorf("%w: no vCPU is in long mode", ErrNotLinux)
 	}
-	return entry, best, nil
+	return 0, none, fmt.Errorf("%w: its page tables map nothing where the kernel would be", ErrNotLinux)
+}
+
+// entryPoint returns the system call entry point, or 0 if the registers are
+// those of a core dump, which has no model-specific registers.
+func entryPoint(regs []xen.Registers) (vmi.VirtAddr, error) {
+	if len(regs) == 0 {
+		return 0, ErrNoRegisters
+	}
+	dump, paging := false, false
+	for i := range regs {
+		r := &regs[i]
+		if entry := vmi.VirtAddr(r.LSTAR); entry != 0 {
+			if entry < imageStart || entry >= imageEnd {
+				return 0, fmt.Errorf("%w: its system call entry point is %v", ErrNotLinux, entry)
+			}
+			return entry, nil
+		}
+		dump = dump || ofDump(r)
+		paging = paging || r.CR0&cr0PG != 0 && r.EFER&eferLMA == 0
+	}
+	switch {
+	case dump:
+		return 0, nil
+	case paging:
+		return 0, fmt.Errorf("%w: it runs 32-bit code", ErrNotLinux)
+	}
+	return 0, ErrBooting
+}
+
+// ofDump reports whether registers are those of a vCPU that uses PAE or
+// four-level tables, in a dump that does not tell which.
+func ofDump(r *xen.Registers) bool {
+	return r.EFER == 0 && r.GDTRBase == 0 && r.CR0&cr0PG != 0 && r.CR4&cr4PAE != 0
 }
 
 // maxSpaces bounds the address spaces that are tried; any vCPU's will do.
@@ -89,7 +120,7 @@ func candidateSpaces(mem *vmi.Memory, regs []xen.Registers) []vmi.AddressSpace {
 	var spaces []vmi.AddressSpace
 	for i := range regs {
 		r := &regs[i]
-		if r.CR3 == 0 || r.EFER&eferLMA == 0 {
+		if r.CR3 == 0 || r.EFER&eferLMA == 0 && !ofDump(r) {
 			continue
 		}
 		s := mem.AddressSpace(vmi.CR3(r.CR3))
@@ -134,17 +165,19 @@ func imageRegions(s vmi.AddressSpace, data bool) []region {
 	return rs
 }
 
-// findSymbols searches the kernel's image for its symbol table.
+// findSymbols searches the kernel's image for its symbol table. The entry point
+// may be 0.
 func findSymbols(s vmi.AddressSpace, entry vmi.VirtAddr) (*Symbols, error) {
 	var reason error
 	candidates, work := 0, maxEffort
+	genuine := func(syms *Symbols) bool { return isKernels(s, syms, entry) }
 	for _, data := range []bool{true, false} {
 		for _, r := range imageRegions(s, data) {
 			for at := range findDigits(s, r) {
 				if candidates++; candidates > maxCandidates {
 					return nil, fmt.Errorf("%w: %w", ErrNoKallsyms, errTooMuchWork)
 				}
-				syms, err := symbolsAround(s, r, at, entry, &work)
+				syms, err := symbolsAround(s, r, at, genuine, &work)
 				if err == nil {
 					return syms, nil
 				}
@@ -161,6 +194,26 @@ func findSymbols(s vmi.AddressSpace, entry vmi.VirtAddr) (*Symbols, error) {
 		return nil, fmt.Errorf("%w: found a table, but %w", ErrNoKallsyms, reason)
 	}
 	return nil, ErrNoKallsyms
+}
+
+// isKernels reports whether symbols are at their places: the entry point, or
+// the banner where the entry point is not known.
+func isKernels(s vmi.AddressSpace, syms *Symbols, entry vmi.VirtAddr) bool {
+	if entry == 0 {
+		banner, err := syms.Lookup("linux_banner")
+		if err != nil {
+			return false
+		}
+		var b [len(bannerPrefix)]byte
+		_, err = s.Read(banner, b[:])
+		return err == nil && string(b[:]) == bannerPrefix
+	}
+	for sym := range syms.startingAt(entry) {
+		if sym.Name == entrySymbol {
+			return true
+		}
+	}
+	return false
 }
 
 // findDigits yields the addresses in r of the sequence that every token table
@@ -197,19 +250,24 @@ func findDigits(s vmi.AddressSpace, r region) func(yield func(vmi.VirtAddr) bool
 }
 
 // symbolsAround decodes the symbol table whose token table has its digits at
-// address at in region r.
-func symbolsAround(s vmi.AddressSpace, r region, at, entry vmi.VirtAddr, work *effort) (*Symbols, error) {
+// address at in region r. It reads more and more around it.
+func symbolsAround(s vmi.AddressSpace, r region, at vmi.VirtAddr, genuine func(*Symbols) bool, work *effort) (*Symbols, error) {
 	// Most look-alikes fail here, on little memory.
 	near := around(r, at, 64<<10, 64<<10)
 	if _, _, err := readTokenTable(s, near, at); err != nil {
 		return nil, err
 	}
-	wide := around(r, at, tablesBefore, tablesAfter)
-	buf, tt, err := readTokenTable(s, wide, at)
-	if err != nil {
-		return nil, err
+	for before := firstBefore; ; before *= 2 {
+		wide := around(r, at, before, min(before/2, tablesAfter))
+		buf, tt, err := readTokenTable(s, wide, at)
+		if err != nil {
+			return nil, err
+		}
+		syms, err := decodeKallsyms(buf, tt, wide.start, genuine, work)
+		if err == nil || errors.Is(err, errTooMuchWork) || before >= tablesBefore {
+			return syms, err
+		}
 	}
-	return decodeKallsyms(buf, tt, wide.start, entry, work)
 }
 
 // around returns the part of r from before below at to after above it, from an

@@ -117,9 +117,8 @@ type kallsymsLayout struct {
 }
 
 // decodeKallsyms decodes the symbol table around the token table tt in buf,
-// whose first byte is at address base. The result has the symbol
-// entry_SYSCALL_64 at entry.
-func decodeKallsyms(buf []byte, tt *tokenTable, base, entry vmi.VirtAddr, e *effort) (*Symbols, error) {
+// whose first byte is at address base. The result is genuine.
+func decodeKallsyms(buf []byte, tt *tokenTable, base vmi.VirtAddr, genuine func(*Symbols) bool, e *effort) (*Symbols, error) {
 	lay, err := findNames(buf, tt.start, e)
 	if err != nil {
 		return nil, err
@@ -129,7 +128,7 @@ func decodeKallsyms(buf []byte, tt *tokenTable, base, entry vmi.VirtAddr, e *eff
 		return nil, err
 	}
 	for _, read := range offsetReaders(buf, lay, tt, base) {
-		if addrs := read(s.Len()); addrs != nil && s.setAddrs(addrs, entry) {
+		if addrs := read(s.Len()); addrs != nil && s.setAddrs(addrs) && genuine(s) {
 			return s, nil
 		}
 	}

@@ -72,7 +72,8 @@ func decode(buf []byte, base, entry vmi.VirtAddr) (*Symbols, error) {
 		return nil, err
 	}
 	work := maxEffort
-	return decodeKallsyms(buf, tt, base, entry, &work)
+	genuine := func(s *Symbols) bool { return isKernels(vmi.AddressSpace{}, s, entry) }
+	return decodeKallsyms(buf, tt, base, genuine, &work)
 }
 
 func TestKallsymsLayouts(t *testing.T) {

@@ -31,16 +31,19 @@ type Kernel struct {
 
 // Open finds the kernel in mem. regs holds the registers of the guest's
 // vCPUs, of which one that has run the kernel is enough. Open reads some tens
-// of MiB of guest memory; it may run while the guest runs. Errors are
-// [ErrBooting], [ErrNotLinux], [ErrNoKallsyms], [ErrNoBTF], or name the symbol
+// of MiB of guest memory; it may run while the guest runs. Registers of a core
+// dump will do. Errors are [ErrNoRegisters], [ErrBooting], [ErrNotLinux], [ErrNoKallsyms], [ErrNoBTF], or name the symbol
 // or structure member that the kernel lacks.
 func Open(mem *vmi.Memory, regs []xen.Registers) (*Kernel, error) {
-	entry, as, err := findEntry(mem, regs)
+	entry, as, err := findImage(mem, regs)
 	if err != nil {
 		return nil, err
 	}
-	k := &Kernel{as: as, entry: entry}
+	k := &Kernel{as: as}
 	if k.syms, err = findSymbols(as, entry); err != nil {
+		return nil, err
+	}
+	if k.entry, err = k.syms.Lookup(entrySymbol); err != nil {
 		return nil, err
 	}
 	if err := k.enterOwnTables(); err != nil {
@@ -103,6 +106,8 @@ func (k *Kernel) detectKPTI(root vmi.PhysAddr) error {
 	return nil
 }
 
+const bannerPrefix = "Linux version "
+
 // readRelease reads the third word of "Linux version 6.1.0 ...".
 func (k *Kernel) readRelease() (string, error) {
 	addr, err := k.syms.Lookup("linux_banner")
@@ -113,7 +118,7 @@ func (k *Kernel) readRelease() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("kernel's banner: %w", err)
 	}
-	rest, ok := strings.CutPrefix(banner, "Linux version ")
+	rest, ok := strings.CutPrefix(banner, bannerPrefix)
 	release, _, ok2 := strings.Cut(rest, " ")
 	if !ok || !ok2 || len(release) > 64 {
 		return "", fmt.Errorf("%w: kernel's banner is %.64q", ErrCorrupt, banner)

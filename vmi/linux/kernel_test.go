@@ -54,6 +54,30 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestOpenFromDump has the registers that a core dump has.
+func TestOpenFromDump(t *testing.T) {
+	for _, levels := range []int{4, 5} {
+		g := newTestGuest(t, guestOptions{levels: levels, kpti: true})
+		var regs []xen.Registers
+		for _, r := range g.regs {
+			regs = append(regs, xen.Registers{CR0: cr0PG, CR3: r.CR3, CR4: r.CR4 | cr4PAE, RIP: r.RIP, GS: r.GS, ShadowGS: r.ShadowGS})
+		}
+		for i := range regs { // the second is in user mode
+			k, err := Open(g.mem, regs[i:i+1])
+			if err != nil {
+				t.Fatalf("%d levels, vCPU %d: %v", levels, i, err)
+			}
+			if k.Release() != "6.1.0-99-test" || !k.KPTI() || k.entry != testEntry {
+				t.Errorf("%d levels: release %s, KPTI %v, entry point %v", levels, k.Release(), k.KPTI(), k.entry)
+			}
+		}
+		g.put(kernelData+dBanner, "Linux, perhaps")
+		if _, err := Open(g.mem, regs); !errors.Is(err, ErrNoKallsyms) {
+			t.Errorf("%d levels, without the banner: %v", levels, err)
+		}
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	missing := func(name string) []btf.Type {
 		types := testTypes()
@@ -71,10 +95,15 @@ func TestOpenErrors(t *testing.T) {
 		want error
 		text string
 	}{
-		{"no registers", guestOptions{}, func(g *testGuest) { g.regs = nil }, ErrBooting, "try again"},
+		{"no registers", guestOptions{}, func(g *testGuest) { g.regs = nil }, ErrNoRegisters, "xl dump-core"},
 		{"no LSTAR", guestOptions{}, func(g *testGuest) { g.regs[0].LSTAR, g.regs[1].LSTAR = 0, 0 }, ErrBooting, "try again"},
 		{"LSTAR elsewhere", guestOptions{}, func(g *testGuest) { g.regs[0].LSTAR = 0xfffff80212345678 }, ErrNotLinux, "entry point is 0xfffff80212345678"},
 		{"32 bit", guestOptions{}, func(g *testGuest) { g.regs[0].EFER, g.regs[1].EFER = 1, 1 }, ErrNotLinux, "long mode"},
+		{"32 bit with page tables", guestOptions{}, func(g *testGuest) {
+			for i := range g.regs {
+				g.regs[i].EFER, g.regs[i].LSTAR, g.regs[i].GDTRBase, g.regs[i].CR0 = 0, 0, 0xc0001000, cr0PG
+			}
+		}, ErrNotLinux, "32-bit code"},
 		{"CR3 astray", guestOptions{}, func(g *testGuest) { g.regs[0].CR3, g.regs[1].CR3 = 0x6543000, 0x6543000 }, ErrNotLinux, "entry point"},
 		{"LSTAR of another kernel", guestOptions{}, func(g *testGuest) { g.regs[0].LSTAR += 8 }, ErrNoKallsyms, "offset table"},
 		{"no kallsyms", guestOptions{without: []string{"kallsyms"}}, nil, ErrNoKallsyms, "CONFIG_KALLSYMS_ALL"},

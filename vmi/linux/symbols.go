@@ -144,24 +144,15 @@ func (b *symbolsBuilder) symbols() *Symbols {
 	return b.s
 }
 
-// setAddrs completes the table. It reports false, and leaves the table
-// without addresses, if they are not ascending or entry_SYSCALL_64 is not at
-// entry.
-func (s *Symbols) setAddrs(addrs []vmi.VirtAddr, entry vmi.VirtAddr) bool {
+// setAddrs completes the table. It reports false, and leaves the table as it
+// was, if addresses are not ascending.
+func (s *Symbols) setAddrs(addrs []vmi.VirtAddr) bool {
 	for i := 1; i < len(addrs); i++ {
 		if addrs[i] < addrs[i-1] {
 			return false
 		}
 	}
 	s.addrs = addrs
-	found := false
-	for sym := range s.startingAt(entry) {
-		found = found || sym.Name == entrySymbol
-	}
-	if !found {
-		s.addrs = nil
-		return false
-	}
 	s.seed = maphash.MakeSeed()
 	size := 1
 	for size < 2*len(addrs) {

@@ -116,14 +116,19 @@ func (m *Memory) uint64(a vmi.PhysAddr) uint64 {
 // 4 KiB, 2 for 2 MiB, 3 for 1 GiB) that maps va to pa with the flags given;
 // Present and, above level 1, Large are implied.
 func (m *Memory) Map(root vmi.PhysAddr, levels int, va vmi.VirtAddr, pa vmi.PhysAddr, level int, flags uint64) {
+	if level > 1 {
+		flags |= Large
+	}
+	m.SetEntry(root, levels, va, level, uint64(pa)|Present|flags)
+}
+
+// SetEntry sets the entry for va at a level, and adds the tables above it.
+func (m *Memory) SetEntry(root vmi.PhysAddr, levels int, va vmi.VirtAddr, level int, entry uint64) {
 	table := root
 	for l := levels; ; l-- {
 		slot := table + vmi.PhysAddr(uint64(va)>>(12+9*(l-1))&511*8)
 		if l == level {
-			if l > 1 {
-				flags |= Large
-			}
-			m.WriteUint64(slot, uint64(pa)|Present|flags)
+			m.WriteUint64(slot, entry)
 			return
 		}
 		pte := m.uint64(slot)
