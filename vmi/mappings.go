@@ -1,7 +1,6 @@
 package vmi
 
 import (
-	"encoding/binary"
 	"iter"
 
 	"github.com/govmi/govmi/xen"
@@ -11,7 +10,7 @@ import (
 type Mapping struct {
 	Virt VirtAddr
 	Phys PhysAddr
-	Size uint64 // bytes: 4 KiB, 2 MiB or 1 GiB
+	Size uint64 // bytes: 4 KiB, 2 MiB (4 MiB without PAE) or 1 GiB
 	// The permissions of the whole path, not of the leaf alone.
 	Writable, User, NoExec bool
 }
@@ -28,7 +27,14 @@ func (s AddressSpace) Mappings(from, to VirtAddr) iter.Seq2[Mapping, error] {
 			return
 		}
 		w := walker{s: s, from: from, last: to - 1, yield: yield}
-		w.table(int(s.levels), s.root, 0, pteWritable|pteUser)
+		if s.form.long() {
+			w.leaveHole()
+		} else {
+			w.last = min(w.last, 1<<32-1)
+		}
+		if w.from <= w.last {
+			w.table(int(s.form.levels), s.root, 0, pteWritable|pteUser)
+		}
 	}
 }
 
@@ -39,46 +45,47 @@ type walker struct {
 	buf        [5][xen.PageSize]byte // one table per level
 }
 
+// leaveHole moves the ends of the range out of what is no address.
+func (w *walker) leaveHole() {
+	half := uint(w.s.form.width) - 1
+	if !w.s.form.canonical(w.from) {
+		w.from = ^VirtAddr(0) << half
+	}
+	if !w.s.form.canonical(w.last) {
+		w.last = 1<<half - 1
+	}
+}
+
 // table yields the leaves below one table, whose first entry covers base. It
 // reports whether to go on.
 func (w *walker) table(level int, a PhysAddr, base VirtAddr, perm uint64) bool {
-	buf := w.buf[level-1][:]
+	t := w.s.form
+	n := t.count(level)
+	buf := w.buf[level-1][:n*int(t.entry)]
 	if _, err := w.s.m.ReadAt(buf, a); err != nil {
 		return w.yield(Mapping{Virt: base}, err)
 	}
-	shift := levelShift(level)
-	first, last := uint64(0), uint64(511)
-	if level == int(w.s.levels) {
-		if !w.s.canonical(w.from) {
-			w.from = ^VirtAddr(0) << (shift + 8)
-		}
-		if !w.s.canonical(w.last) {
-			w.last = 1<<(shift+8) - 1
-		}
-		if w.from > w.last {
-			return true
-		}
+	shift, top := t.shift(level), level == int(t.levels)
+	first, last := uint64(0), uint64(n-1)
+	if top || w.from > base {
+		first = t.index(w.from, level)
 	}
-	if level == int(w.s.levels) || w.from > base {
-		first = uint64(w.from) >> shift & 511
-	}
-	if end := base + 1<<(shift+9) - 1; level == int(w.s.levels) || w.last < end {
-		last = uint64(w.last) >> shift & 511
+	if end := base + 1<<(shift+uint(t.bits)) - 1; top || w.last < end {
+		last = t.index(w.last, level)
 	}
 	for i := first; i <= last; i++ {
-		pte := binary.LittleEndian.Uint64(buf[i*8:])
+		pte := t.load(buf, i)
 		if pte&ptePresent == 0 {
 			continue
 		}
 		va := base + VirtAddr(i<<shift)
-		if level == int(w.s.levels) && i >= 256 {
-			va |= ^VirtAddr(0) << (shift + 9) // sign extension
+		if top && t.long() && i >= uint64(n/2) {
+			va |= ^VirtAddr(0) << t.width // sign extension
 		}
-		// Writable and user need the bit at every level, no-execute at one.
-		p := perm&pte&(pteWritable|pteUser) | (perm|pte)&pteNoExec
-		if level == 1 || level <= 3 && pte&ptePageSize != 0 {
+		p := t.pathPerm(perm, pte, level)
+		if t.isLeaf(pte, level) {
 			if !w.yield(Mapping{
-				Virt: va, Phys: leafAddr(pte, level), Size: 1 << shift,
+				Virt: va, Phys: t.leafAddr(pte, level), Size: 1 << shift,
 				Writable: p&pteWritable != 0, User: p&pteUser != 0, NoExec: p&pteNoExec != 0,
 			}, nil) {
 				return false

@@ -6,84 +6,81 @@ import (
 	"github.com/govmi/govmi/xen"
 )
 
-// Bits of a page-table entry (Intel SDM volume 3, 4.5; the same on AMD).
-const (
-	ptePresent  = 1 << 0
-	pteWritable = 1 << 1
-	pteUser     = 1 << 2
-	ptePageSize = 1 << 7 // at level 2 and 3: a leaf
-	pteNoExec   = 1 << 63
-	pteAddr     = 1<<52 - 1<<xen.PageShift
-)
-
-// levelShift returns the base-2 logarithm of the size that one entry of a
-// level's table covers: 12 at level 1, 39 at level 4.
-func levelShift(level int) uint { return xen.PageShift + 9*uint(level-1) }
-
-// AddressSpace is a guest's virtual address space: page tables in x86-64
-// long mode. It is a small value; copies are independent and cost nothing.
+// AddressSpace is a guest's virtual address space: page tables of one of the
+// forms that x86 has. It is a small value; copies are independent and cost nothing.
 // Translations are not cached, only the frames of the tables are, so a change
 // that the guest makes is seen by the next call.
 type AddressSpace struct {
-	m      *Memory
-	root   PhysAddr
-	levels int8
+	m    *Memory
+	root PhysAddr
+	form tables
 }
 
 // AddressSpace returns the space of four-level page tables with root c. PCID
 // and flags in c are ignored.
 func (m *Memory) AddressSpace(c CR3) AddressSpace {
-	return AddressSpace{m, c.Root(), 4}
+	return AddressSpace{m, fourLevel.root(c), fourLevel}
 }
 
 // AddressSpace5 returns the space of five-level page tables (CR4.LA57 set).
 func (m *Memory) AddressSpace5(c CR3) AddressSpace {
-	return AddressSpace{m, c.Root(), 5}
+	return AddressSpace{m, fiveLevel.root(c), fiveLevel}
+}
+
+// AddressSpacePAE returns the space of the page tables of 32-bit code with
+// CR4.PAE set, whose root has 4 entries.
+func (m *Memory) AddressSpacePAE(c CR3) AddressSpace {
+	return AddressSpace{m, paeTables.root(c), paeTables}
+}
+
+// AddressSpace32 returns the space of the two-level page tables of 32-bit code
+// without PAE.
+func (m *Memory) AddressSpace32(c CR3) AddressSpace {
+	return AddressSpace{m, oldTables.root(c), oldTables}
 }
 
 // Root returns the physical address of the top-level table.
 func (s AddressSpace) Root() PhysAddr { return s.root }
 
-// WithRoot returns the space with root c and as many levels as s.
+// WithRoot returns the space with root c and tables of the same form as s.
 func (s AddressSpace) WithRoot(c CR3) AddressSpace {
-	s.root = c.Root()
+	s.root = s.form.root(c)
 	return s
 }
 
 // Memory returns the physical memory that s lives in.
 func (s AddressSpace) Memory() *Memory { return s.m }
 
-func (s AddressSpace) canonical(va VirtAddr) bool {
-	shift := 64 - levelShift(int(s.levels)+1)
-	return VirtAddr(int64(va)<<shift>>shift) == va
-}
-
-// walk returns the leaf entry that maps va and its level: 1 for a 4 KiB page,
-// 2 for 2 MiB, 3 for 1 GiB.
+// walk returns the leaf entry that maps va and its level: 1 for a page of 4 KiB,
+// 2 for one of 2 MiB (4 MiB without PAE), 3 for one of 1 GiB.
 func (s AddressSpace) walk(va VirtAddr) (pte uint64, level int, err error) {
-	if !s.canonical(va) {
+	t := s.form
+	if !t.canonical(va) {
 		return 0, 0, &NotPresentError{Addr: va}
 	}
 	table := s.root
-	for level = int(s.levels); ; level-- {
-		i := uint64(va) >> levelShift(level) & 511
-		pte, err = s.m.Uint64(table + PhysAddr(i*8))
+	for level = int(t.levels); ; level-- {
+		pte, err = s.entry(table, t.index(va, level))
 		if err != nil {
 			return 0, level, err
 		}
 		if pte&ptePresent == 0 {
 			return 0, level, &NotPresentError{va, level, pte}
 		}
-		if level == 1 || level <= 3 && pte&ptePageSize != 0 {
+		if t.isLeaf(pte, level) {
 			return pte, level, nil
 		}
 		table = PhysAddr(pte & pteAddr)
 	}
 }
 
-// leafAddr returns the address of the page that a leaf entry maps.
-func leafAddr(pte uint64, level int) PhysAddr {
-	return PhysAddr(pte & pteAddr &^ (1<<levelShift(level) - 1))
+// entry reads entry i of a table.
+func (s AddressSpace) entry(table PhysAddr, i uint64) (uint64, error) {
+	if s.form.entry == 4 {
+		pair, err := s.m.Uint64(table + PhysAddr(i/2*8))
+		return pair >> (i % 2 * 32) & 0xffffffff, err
+	}
+	return s.m.Uint64(table + PhysAddr(8*i))
 }
 
 // Translate returns the physical address behind va. If the guest does not map
@@ -94,7 +91,7 @@ func (s AddressSpace) Translate(va VirtAddr) (PhysAddr, error) {
 	if err != nil {
 		return 0, err
 	}
-	return leafAddr(pte, level) + PhysAddr(va)&(1<<levelShift(level)-1), nil
+	return s.form.leafAddr(pte, level) + PhysAddr(va)&(1<<s.form.shift(level)-1), nil
 }
 
 // Read reads len(p) bytes at va. It returns the number of bytes read before
@@ -189,21 +186,22 @@ func (s AddressSpace) acquire(va VirtAddr) ([]byte, error) {
 // cached is acquire under one lock for all tables, which the caller holds. It
 // returns nil if a frame is not in the cache or va is not mapped.
 func (s AddressSpace) cached(va VirtAddr) []byte {
-	if !s.canonical(va) {
+	t := s.form
+	if !t.canonical(va) {
 		return nil
 	}
 	table := s.root
-	for level := int(s.levels); ; level-- {
+	for level := int(t.levels); ; level-- {
 		f := s.m.lookup(table.GFN())
 		if f == nil {
 			return nil
 		}
-		pte := binary.LittleEndian.Uint64(f[uint64(va)>>levelShift(level)&511*8:])
+		pte := t.load(f[table.Offset():], t.index(va, level))
 		if pte&ptePresent == 0 {
 			return nil
 		}
-		if level == 1 || level <= 3 && pte&ptePageSize != 0 {
-			pa := leafAddr(pte, level) + PhysAddr(va)&(1<<levelShift(level)-1)
+		if t.isLeaf(pte, level) {
+			pa := t.leafAddr(pte, level) + PhysAddr(va)&(1<<t.shift(level)-1)
 			if f = s.m.lookup(pa.GFN()); f == nil {
 				return nil
 			}

@@ -323,17 +323,17 @@ func FuzzPaging(f *testing.F) {
 		}
 		return p
 	}
-	f.Add(entry(0x1001, 0x1083, 0x2001), uint64(0), uint64(0x400000), false)
-	f.Add(entry(0x1003, 0x2003, 0x3003, 0xfffffffffffff003), uint64(0x1000), ^uint64(0), true)
-	f.Fuzz(func(t *testing.T, tables []byte, root, va uint64, five bool) {
+	f.Add(entry(0x1001, 0x1083, 0x2001), uint64(0), uint64(0x400000), uint8(0))
+	f.Add(entry(0x2001, 0x2083, 0x3001), uint64(0x1020), uint64(0x40200000), uint8(2))
+	f.Add(entry(0x1001_1003, 0x1083_2083), uint64(0x1000), uint64(0x400000), uint8(3))
+	f.Add(entry(0x1003, 0x2003, 0x3003, 0xfffffffffffff003), uint64(0x1000), ^uint64(0), uint8(1))
+	f.Fuzz(func(t *testing.T, tables []byte, root, va uint64, form uint8) {
 		g := fakeguest.New()
 		g.Write(0x1000, tables[:min(len(tables), 8*xen.PageSize)])
 		m := vmi.NewMemory(g, &vmi.MemoryOptions{MaxFrames: 4, Batch: 2})
 		defer m.Close()
-		s := m.AddressSpace(vmi.CR3(root))
-		if five {
-			s = m.AddressSpace5(vmi.CR3(root))
-		}
+		forms := []func(vmi.CR3) vmi.AddressSpace{m.AddressSpace, m.AddressSpace5, m.AddressSpacePAE, m.AddressSpace32}
+		s := forms[form%4](vmi.CR3(root))
 		from := vmi.VirtAddr(va)
 		pa, err := s.Translate(from)
 		n := 0
