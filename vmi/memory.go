@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
-	"sync/atomic"
 
 	"github.com/govmi/govmi/xen"
 )
@@ -22,38 +21,29 @@ const (
 	defaultMaxFrames = 8192
 	defaultBatch     = 32
 	maxBatch         = 1024
+	// maxAhead is the number of frames that one call maps for a long read: 2 MiB.
+	maxAhead = 512
 )
 
 // Memory reads a guest's physical memory through a bounded cache of mapped
 // frames. The mappings are live: what the guest writes is seen at once. All
 // methods are safe for concurrent use. A read whose frames are in the cache
-// neither maps nor allocates.
+// neither maps nor allocates; a longer one maps what it lacks of 2 MiB at once.
 //
 // A mapping outlives the guest's own use of the frame: after the guest gives
 // a frame back (ballooning), Invalidate makes later reads see the new one.
 type Memory struct {
 	src   FrameMapper
-	shift uint // log2 of frames per batch
-	max   int  // batches
+	batch int // frames, a power of two
+	ahead int // frames
 	fill  sync.Mutex
 
 	// mu is held for reading while bytes are copied out of a mapping, and for
-	// writing while batches are taken out of the cache; a batch is unmapped
-	// only after it was taken out.
+	// writing while mappings are taken out of the cache; they are unmapped only
+	// after that.
 	mu     sync.RWMutex
-	byNum  map[uint64]*batch
-	ring   []*batch // clock order
-	hand   int
-	pinned int // batches
+	cache  cache
 	closed bool
-}
-
-type batch struct {
-	num    uint64
-	frames Frames
-	data   [][]byte // nil where the frame failed
-	used   atomic.Bool
-	pinned bool
 }
 
 // NewMemory returns a Memory that maps frames with src, read-only.
@@ -68,31 +58,23 @@ func NewMemory(src FrameMapper, opts *MemoryOptions) *Memory {
 	if o.Batch <= 0 {
 		o.Batch = defaultBatch
 	}
-	m := &Memory{src: src, byNum: make(map[uint64]*batch)}
-	for 1<<m.shift < min(o.Batch, maxBatch) {
-		m.shift++
+	m := &Memory{src: src, batch: 1}
+	for m.batch < min(o.Batch, maxBatch) {
+		m.batch *= 2
 	}
-	m.max = max(o.MaxFrames>>m.shift, 2)
+	m.cache.pages, m.cache.max = make(map[xen.GFN]*page), max(o.MaxFrames, 2*m.batch)
+	m.ahead = min(maxAhead, max(m.cache.max/4, m.batch))
 	return m
 }
 
 // lookup returns the cached bytes of frame g, or nil. The caller holds mu.
-func (m *Memory) lookup(g xen.GFN) []byte {
-	b := m.byNum[uint64(g)>>m.shift]
-	if b == nil {
-		return nil
-	}
-	if !b.used.Load() {
-		b.used.Store(true)
-	}
-	return b.data[uint64(g)&(1<<m.shift-1)]
-}
+func (m *Memory) lookup(g xen.GFN) []byte { return m.cache.lookup(g) }
 
 // acquire returns the bytes of frame g with mu held for reading; on an error
 // mu is not held.
 func (m *Memory) acquire(g xen.GFN) ([]byte, error) {
-	// A batch can be evicted between load and the lock, but not for ever: a
-	// fresh batch is marked as used.
+	// A frame can be evicted between load and the lock, but not for ever: a
+	// fresh mapping is marked as used.
 	for {
 		m.mu.RLock()
 		if p := m.lookup(g); p != nil {
@@ -109,119 +91,87 @@ func (m *Memory) acquire(g xen.GFN) ([]byte, error) {
 	}
 }
 
-// load maps the batch of frame g into the cache and evicts what is too much.
-// A failed neighbour is left out; it is tried again when it is read.
+// maxGFN is the highest frame of the physical address space.
+const maxGFN = xen.GFN(1)<<(52-xen.PageShift) - 1
+
+// load maps frame g and its neighbours into the cache. A neighbour that fails is
+// left out; it is tried again when it is read.
 func (m *Memory) load(g xen.GFN) error {
+	if g > maxGFN {
+		return &NotMappedError{g, errors.New("beyond the physical address space")}
+	}
+	gfns := make([]xen.GFN, m.batch)
+	for i := range gfns {
+		gfns[i] = g&^xen.GFN(m.batch-1) + xen.GFN(i)
+	}
+	return m.mapAll(gfns, g)
+}
+
+// mapAll maps those of the frames that the cache lacks, by one call, and returns
+// the error of frame want.
+func (m *Memory) mapAll(gfns []xen.GFN, want xen.GFN) error {
 	m.fill.Lock()
 	defer m.fill.Unlock()
 
 	m.mu.RLock()
-	p, closed := m.lookup(g), m.closed
+	closed, there := m.closed, m.lookup(want) != nil
+	lacking := gfns[:0]
+	for _, g := range gfns {
+		if m.lookup(g) == nil {
+			lacking = append(lacking, g)
+		}
+	}
 	m.mu.RUnlock()
 	if closed {
 		return ErrClosed
 	}
-	if p != nil {
+	if there || len(lacking) == 0 {
 		return nil // another goroutine was faster
 	}
-	if g >= 1<<(52-xen.PageShift) {
-		return &NotMappedError{g, errors.New("beyond the physical address space")}
-	}
-
-	n := 1 << m.shift
-	num := uint64(g) >> m.shift
-	gfns := make([]xen.GFN, n)
-	for i := range gfns {
-		gfns[i] = xen.GFN(num<<m.shift + uint64(i))
-	}
-	frames, err := m.src.MapFrames(gfns, false)
+	frames, err := m.src.MapFrames(lacking, false)
 	if err != nil {
-		return &NotMappedError{g, err}
+		return &NotMappedError{want, err}
 	}
-	b := &batch{num: num, frames: frames, data: make([][]byte, n)}
-	b.used.Store(true)
-	want := int(uint64(g) & uint64(n-1))
-	for i := range b.data {
-		p, err := frames.Frame(i)
-		if err == nil && len(p) != xen.PageSize {
-			err = errors.New("mapper returned a short frame")
+	data := make([][]byte, len(lacking))
+	for i, g := range lacking {
+		p, ferr := frames.Frame(i)
+		if ferr == nil && len(p) != xen.PageSize {
+			ferr = errors.New("mapper returned a short frame")
 		}
-		if err != nil {
-			if i == want {
-				return errors.Join(&NotMappedError{g, err}, frames.Close())
-			}
-			continue
+		if ferr == nil {
+			data[i] = p
+		} else if g == want {
+			err = &NotMappedError{g, ferr}
 		}
-		b.data[i] = p
 	}
-
+	var old []Frames
 	m.mu.Lock()
-	old := m.insert(b)
-	m.mu.Unlock()
-	return closeAll(old)
-}
-
-// insert adds b and returns the frames to unmap, of at most two batches. The
-// caller holds mu for writing.
-func (m *Memory) insert(b *batch) []Frames {
 	if m.closed {
-		return []Frames{b.frames} // the next lookup reports ErrClosed
+		old = []Frames{frames} // the next lookup reports ErrClosed
+	} else {
+		old = m.cache.insert(&mapping{gfns: lacking, frames: frames}, data)
 	}
-	if old := m.byNum[b.num]; old != nil {
-		if old.pinned {
-			// Slices of it are in use: keep its mapping and add what was missing.
-			old.adopt(b)
-			return nil
-		}
-		for i, x := range m.ring {
-			if x == old {
-				m.ring[i] = b
-			}
-		}
-		m.byNum[b.num] = b
-		return []Frames{old.frames}
-	}
-	m.byNum[b.num] = b
-	if len(m.ring) < m.max {
-		m.ring = append(m.ring, b)
-		return nil
-	}
-	// Second chance: at most two rounds, since at least one batch is not pinned.
-	for {
-		v := m.ring[m.hand]
-		if !v.pinned && !v.used.Swap(false) {
-			m.ring[m.hand] = b
-			m.hand = (m.hand + 1) % len(m.ring)
-			delete(m.byNum, v.num)
-			return []Frames{v.frames}
-		}
-		m.hand = (m.hand + 1) % len(m.ring)
-	}
+	m.mu.Unlock()
+	return errors.Join(err, closeAll(old))
 }
 
-// adopt takes over b's mapping for the frames that old lacks.
-func (old *batch) adopt(b *batch) {
-	for i, p := range b.data {
-		if old.data[i] == nil {
-			old.data[i] = p
+// acquireRun is acquire of the frame at a, for a read of n bytes from there on.
+func (m *Memory) acquireRun(a PhysAddr, n int) ([]byte, error) {
+	m.mu.RLock()
+	if p := m.lookup(a.GFN()); p != nil {
+		return p, nil
+	}
+	m.mu.RUnlock()
+	if last := (a + PhysAddr(n) - 1).GFN(); last > a.GFN() && last <= maxGFN {
+		// What fails of this shows when it is read.
+		mask := xen.GFN(m.batch - 1)
+		gfns := make([]xen.GFN, 0, m.ahead)
+		for g := a.GFN() &^ mask; g <= last|mask && len(gfns) < m.ahead; g++ {
+			gfns = append(gfns, g)
 		}
+		_ = m.mapAll(gfns, a.GFN())
 	}
-	old.frames = joinedFrames{old.frames, b.frames}
-}
-
-// joinedFrames unmaps two mappings as one.
-type joinedFrames [2]Frames
-
-func (j joinedFrames) Len() int                    { return j[0].Len() }
-func (j joinedFrames) Frame(i int) ([]byte, error) { return j[0].Frame(i) }
-func (j joinedFrames) Close() error                { return errors.Join(j[0].Close(), j[1].Close()) }
-
-func closeAll(fs []Frames) error {
-	var err error
-	for _, f := range fs {
-		err = errors.Join(err, f.Close())
-	}
-	return err
+	return m.acquire(a.GFN())
 }
 
 // ReadAt reads len(p) bytes at a. It returns the number of bytes read before
@@ -230,7 +180,7 @@ func closeAll(fs []Frames) error {
 func (m *Memory) ReadAt(p []byte, a PhysAddr) (int, error) {
 	n := 0
 	for n < len(p) {
-		f, err := m.acquire(a.GFN())
+		f, err := m.acquireRun(a, len(p)-n)
 		if err != nil {
 			return n, err
 		}
@@ -262,8 +212,8 @@ func (m *Memory) Uint64(a PhysAddr) (uint64, error) {
 }
 
 // Page returns frame g's live bytes, which must not be written. They stay
-// mapped until Close, so at most half of the cache can be handed out this
-// way; beyond that Page fails with [ErrPinned].
+// mapped until Close, with what was mapped by the same call: at most half of the
+// cache can be handed out this way; beyond that Page fails with [ErrPinned].
 func (m *Memory) Page(g xen.GFN) ([]byte, error) {
 	for {
 		if _, err := m.acquire(g); err != nil {
@@ -272,40 +222,18 @@ func (m *Memory) Page(g xen.GFN) ([]byte, error) {
 		m.mu.RUnlock()
 
 		m.mu.Lock()
-		p := m.lookup(g) // may have been evicted in between
-		if p == nil {
-			m.mu.Unlock()
-			continue
-		}
-		b := m.byNum[uint64(g)>>m.shift]
-		if !b.pinned {
-			if m.pinned >= m.max/2 {
-				m.mu.Unlock()
-				return nil, ErrPinned
-			}
-			b.pinned = true
-			m.pinned++
-		}
+		p, err := m.cache.pin(g)
 		m.mu.Unlock()
-		return p, nil
+		if p != nil || err != nil { // otherwise evicted in between
+			return p, err
+		}
 	}
 }
 
 // Invalidate unmaps all frames except those that [Memory.Page] handed out.
 func (m *Memory) Invalidate() error {
 	m.mu.Lock()
-	var old []Frames
-	keep := m.ring[:0]
-	for _, b := range m.ring {
-		if b.pinned {
-			keep = append(keep, b)
-			continue
-		}
-		delete(m.byNum, b.num)
-		old = append(old, b.frames)
-	}
-	clear(m.ring[len(keep):])
-	m.ring, m.hand = keep, 0
+	old := m.cache.clear(false)
 	m.mu.Unlock()
 	return closeAll(old)
 }
@@ -315,12 +243,7 @@ func (m *Memory) Invalidate() error {
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	m.closed = true
-	var old []Frames
-	for _, b := range m.ring {
-		old = append(old, b.frames)
-	}
-	clear(m.byNum)
-	m.ring, m.pinned = nil, 0
+	old := m.cache.clear(true)
 	m.mu.Unlock()
 	return closeAll(old)
 }

@@ -99,6 +99,9 @@ func (s AddressSpace) Translate(va VirtAddr) (PhysAddr, error) {
 func (s AddressSpace) Read(va VirtAddr, p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
+		if left := len(p) - n; left > manyPages*xen.PageSize {
+			s.mapAhead(va, left)
+		}
 		f, err := s.acquire(va)
 		if err != nil {
 			return n, err
@@ -109,6 +112,33 @@ func (s AddressSpace) Read(va VirtAddr, p []byte) (int, error) {
 		va += VirtAddr(c)
 	}
 	return n, nil
+}
+
+// manyPages is from where on a read maps all its pages at once, and not the
+// neighbours of each.
+const manyPages = 8
+
+// mapAhead maps what the cache lacks of n bytes at va, as far as one call goes,
+// unless it has the first of them. What fails shows when it is read.
+func (s AddressSpace) mapAhead(va VirtAddr, n int) {
+	s.m.mu.RLock()
+	f := s.cached(va)
+	s.m.mu.RUnlock()
+	if f != nil {
+		return
+	}
+	var gfns []xen.GFN
+	for off := VirtAddr(0); off < VirtAddr(n) && len(gfns) < s.m.ahead; {
+		pa, err := s.Translate(va + off)
+		if err != nil {
+			break
+		}
+		gfns = append(gfns, pa.GFN())
+		off += xen.PageSize - VirtAddr(pa.Offset())
+	}
+	if len(gfns) > 0 {
+		_ = s.m.mapAll(gfns, gfns[0])
+	}
 }
 
 // Uint8 reads the byte at va.
