@@ -21,9 +21,16 @@ type InitrdConfig struct {
 	Workload string
 	// Programs are more static binaries, by their path in the guest.
 	Programs map[string]string
+	// Releases are those of the kernels whose modules it has, for tests to
+	// load; [Write] adds the kit's.
+	Releases []string
 	// Compiler, if not nil, is added to it.
 	Compiler *Compiler
 }
+
+// guestModules are small ones that do nothing by themselves; macvtap needs two
+// others.
+var guestModules = []string{"dummy", "macvtap"}
 
 // WriteInitrd writes the initramfs as an uncompressed newc archive.
 func WriteInitrd(w io.Writer, cfg InitrdConfig) error {
@@ -44,6 +51,11 @@ func WriteInitrd(w io.Writer, cfg InitrdConfig) error {
 	}
 	if cfg.Compiler != nil {
 		if err := cfg.Compiler.add(b); err != nil {
+			return err
+		}
+	}
+	for _, release := range cfg.Releases {
+		if _, err := b.Modules(release, guestModules...); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/image"
@@ -55,6 +56,10 @@ func Write(ctx context.Context, w io.Writer, cfg Config) (err error) {
 		return fmt.Errorf("kit: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for _, k := range cfg.Kernels {
+		cfg.Initrd.Tree = append(slices.Clip(cfg.Initrd.Tree), k.Tree...)
+		cfg.Initrd.Releases = append(slices.Clip(cfg.Initrd.Releases), k.Release)
+	}
 	initrd := filepath.Join(dir, "initrd.img")
 	if err := writeFile(initrd, func(w io.Writer) error { return WriteInitrd(w, cfg.Initrd) }); err != nil {
 		return err

@@ -24,6 +24,7 @@ func commands() []command {
 		{"singlestep", "have a debugged process execute -n instructions", singleStep},
 		{"kallsyms", "print the kernel's symbols, hashed or compressed", kallsyms},
 		{"textsum", "print a digest of the kernel's text, read from /proc/kcore", textsum},
+		{"proc", "print /proc and the kernel's log, and wait while a monitor reads the same", proc},
 		{"ps", "print pid, parent, thread count and comm of all processes", ps},
 	}
 }
