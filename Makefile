@@ -3,7 +3,7 @@
 GO    ?= go
 LAB   := $(GO) run ./internal/lab/cmd/lab
 # The packages with tests for the lab: build tag lab, named TestLab.
-LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/cr3watch ./examples/doctor ./examples/syscalltrace
+LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/cr3watch ./examples/doctor ./examples/ps ./examples/syscalltrace
 
 # Those with tests of the hypervisor's filter, and these tests.
 PATCHED := ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch
@@ -56,8 +56,8 @@ abi:
 # the VMX lane on the patched Xen only.
 OWNGUESTS  := BootEvents|ManyDomains|WatchDomains|Guest|GuestGone|CreatePaused|MonitorDied|RecoverMonitor|Unmonitorable|KPTI|Booting|KindsOfGuest
 TRACER     := Refused|Signals|EveryCall|ChosenCalls|ByName|SummaryAndJSON|Interrupted
-VMXSKIP    := -skip '^TestLab($(OWNGUESTS)|$(TRACER)|Scope.*)$$'
-SVMSKIP    := -skip '^TestLabExact$$'
+VMXSKIP    := -skip '^TestLab($(OWNGUESTS)|$(TRACER)|Proc.*|CoreDump|Scope.*)$$'
+SVMSKIP    := -skip '^TestLab(Exact|CoreDump)$$'
 PATCHEDRUN := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope)'
 VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope|Exact$$|$(TRACER))'
 

@@ -149,3 +149,16 @@ func (f Field) Pointer(s vmi.AddressSpace, base vmi.VirtAddr) (vmi.VirtAddr, err
 	v, err := f.Uint(s, base)
 	return vmi.VirtAddr(v), err
 }
+
+// sizeof returns the size of a structure in bytes.
+func (k *Kernel) sizeof(name string) (uint32, error) {
+	typ, err := k.structure(name)
+	if err != nil {
+		return 0, err
+	}
+	size, err := btf.Sizeof(typ)
+	if err != nil || size <= 0 || size > maxMember {
+		return 0, fmt.Errorf("%w: size of %s: %d, %v", ErrCorrupt, name, size, err)
+	}
+	return uint32(size), nil
+}

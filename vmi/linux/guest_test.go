@@ -200,6 +200,8 @@ func (g *testGuest) symbols() []Symbol {
 	syms := []Symbol{
 		{0, "fixed_percpu_data", 'A'},
 		{kernelText, "_text", 'T'},
+		{kernelText, "_stext", 'T'},
+		{kernelText + 0x1f0000, "_etext", 'T'},
 		{testEntry, entrySymbol, 'T'},
 		{g.syscallRead, "__x64_sys_read", 'T'},
 		{g.syscallOpen, "__ia32_sys_alias", 'T'},

@@ -25,6 +25,23 @@ type Kernel struct {
 	percpu percpu
 	task   taskFields
 
+	fields struct {
+		process      members[processFields]
+		module       members[moduleFields]
+		moduleSymbol members[moduleSymbolFields]
+		log          members[logFields]
+		path         members[pathFields]
+		mount        members[mountFields]
+		file         members[fileFields]
+		maps         members[mapFields]
+		maple        members[mapleFields]
+		socket       members[socketFields]
+		index        members[indexFields]
+		probe        members[probeFields]
+		iface        members[interfaceFields]
+		namespace    members[namespaceFields]
+	}
+
 	syscallsMu sync.Mutex
 	syscalls   *SyscallTable
 }
@@ -134,7 +151,8 @@ func (k *Kernel) resolve(vcpus int) error {
 	return k.task.resolve(k)
 }
 
-// Symbols returns the kernel's symbols, without those of its modules.
+// Symbols returns the kernel's symbols, without those of its modules: see
+// [Kernel.ModuleSymbols].
 func (k *Kernel) Symbols() *Symbols { return k.syms }
 
 // Types returns the kernel's type information, without that of its modules.

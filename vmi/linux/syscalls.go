@@ -111,35 +111,59 @@ func (k *Kernel) Syscalls() (*SyscallTable, error) {
 	return t, nil
 }
 
-// readSyscallTable reads the entry functions and names them by their symbols.
-func (k *Kernel) readSyscallTable() (*SyscallTable, error) {
+// syscallEntries returns the table of system calls as it is. It ends behind the
+// last entry that leads to the kernel's code: what follows is padding.
+func (k *Kernel) syscallEntries() ([]vmi.VirtAddr, error) {
 	table, err := k.syms.Lookup("sys_call_table")
 	if err != nil {
 		return nil, err
 	}
-	n := min(int(k.syms.after(table)-table)/8, maxSyscalls)
+	code, err := k.code()
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]vmi.VirtAddr, min(int(k.syms.after(table)-table)/8, maxSyscalls))
+	end := 0
+	for i := range entries {
+		entry, err := k.as.Uint64(table + vmi.VirtAddr(8*i))
+		if err != nil {
+			return nil, fmt.Errorf("sys_call_table: %w", err)
+		}
+		if entries[i] = vmi.VirtAddr(entry); code.Contains(entries[i]) {
+			end = i + 1
+		}
+	}
+	return entries[:end], nil
+}
+
+// code returns where the code of the kernel's image is.
+func (k *Kernel) code() (Range, error) {
+	start, err := k.syms.Lookup("_stext")
+	if err != nil {
+		return Range{}, err
+	}
+	end, err := k.syms.Lookup("_etext")
+	return Range{start, end}, err
+}
+
+// readSyscallTable reads the entry functions and names them by their symbols.
+func (k *Kernel) readSyscallTable() (*SyscallTable, error) {
+	entries, err := k.syscallEntries()
+	if err != nil {
+		return nil, err
+	}
 	t := &SyscallTable{
 		Source:  FromTable,
 		byName:  make(map[string]int),
 		byEntry: make(map[vmi.VirtAddr]int),
 	}
-	for i := range n {
-		entry, err := k.as.Uint64(table + vmi.VirtAddr(8*i))
-		if err != nil {
-			return nil, fmt.Errorf("sys_call_table: %w", err)
-		}
-		c := Syscall{Number: i, Entry: vmi.VirtAddr(entry)}
-		if c.Entry < imageStart {
-			break // padding behind the table
-		}
+	for i, entry := range entries {
+		c := Syscall{Number: i, Entry: entry}
 		for sym := range k.syms.startingAt(c.Entry) {
 			// An alias can share the address; the table's own name wins.
 			if c.EntrySymbol == "" || strings.HasPrefix(sym.Name, "__x64_sys_") {
 				c.EntrySymbol = sym.Name
 			}
-		}
-		if c.EntrySymbol == "" {
-			break
 		}
 		if c.Name = userName(c.EntrySymbol); c.Name == "ni_syscall" {
 			c.Name = ""
@@ -177,7 +201,7 @@ func (k *Kernel) readSyscallMetadata(t *SyscallTable) error {
 		if err != nil {
 			return fmt.Errorf("syscalls_metadata: %w", err)
 		}
-		if meta == 0 || c.Name == "" {
+		if meta == 0 || c.Name == "" && c.EntrySymbol != "" {
 			continue
 		}
 		if err := f.read(k, vmi.VirtAddr(meta), c); err != nil {

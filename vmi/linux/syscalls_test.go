@@ -112,7 +112,7 @@ func TestSyscallsThatAreCorrupt(t *testing.T) {
 	}
 	g := newTestGuest(t, guestOptions{})
 	k := g.open(t)
-	g.put(kernelData+dCallTable, uint64(0))
+	g.Write(data(dCallTable), make([]byte, dCallEnd-dCallTable))
 	if _, err := k.Syscalls(); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("empty table: %v", err)
 	}
@@ -155,7 +155,7 @@ func FuzzSyscalls(f *testing.F) {
 			if !ok {
 				continue
 			}
-			if len(c.Args) > maxSyscallArgs || c.Number != nr || c.EntrySymbol == "" {
+			if len(c.Args) > maxSyscallArgs || c.Number != nr {
 				t.Fatalf("%+v", c)
 			}
 			if _, ok := st.Name(c.Name); !ok {

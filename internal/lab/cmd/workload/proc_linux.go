@@ -29,7 +29,7 @@ var procFiles = []string{
 // proc prints the guest's /proc as the kernel has it and waits for a file, so
 // that a monitor can read the same from memory: "@proc begin", base64 lines of a
 // gzipped tar archive, "@proc end pid=P". The archive has the kernel's log as
-// kmsg. With -hold there are sockets, files and processes of many kinds.
+// kmsg, the modules' symbols as modsyms and the kprobes as kprobes. With -hold there are sockets, files and processes of many kinds.
 func proc(args []string) error {
 	flags := flag.NewFlagSet("proc", flag.ContinueOnError)
 	wait := flags.String("wait", "", "the `file` to wait for")
@@ -47,6 +47,10 @@ func proc(args []string) error {
 			return err
 		}
 		defer release()
+		if release, err = holdProbes(); err != nil {
+			return err
+		}
+		defer release()
 	}
 	var buf bytes.Buffer
 	z := gzip.NewWriter(&buf)
@@ -61,6 +65,18 @@ func proc(args []string) error {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
+	}
+	if probes, err := os.ReadFile(debugfs + "/kprobes/list"); err == nil {
+		if err := member(t, "kprobes", probes); err != nil {
+			return err
+		}
+	}
+	symbols, err := moduleSymbols()
+	if err != nil {
+		return err
+	}
+	if err := member(t, "modsyms", symbols); err != nil {
+		return err
 	}
 	log, err := kmsg()
 	if err != nil {
@@ -125,6 +141,21 @@ func member(t *tar.Writer, name string, b []byte) error {
 	}
 	_, err := t.Write(b)
 	return err
+}
+
+// moduleSymbols returns the lines of /proc/kallsyms about modules.
+func moduleSymbols() ([]byte, error) {
+	all, err := os.ReadFile("/proc/kallsyms")
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	for line := range bytes.Lines(all) {
+		if bytes.HasSuffix(line, []byte("]\n")) && !bytes.HasSuffix(line, []byte("[bpf]\n")) && !bytes.Contains(line, []byte("[__builtin__")) {
+			out = append(out, line...)
+		}
+	}
+	return out, nil
 }
 
 // kmsg returns the records of the kernel's log.
