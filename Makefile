@@ -54,6 +54,7 @@ abi:
 # time have a core each. What boots guests for itself and is the same in both
 # lanes runs in the one that boots faster, the scopes' and the tracer's tests in
 # the VMX lane on the patched Xen only.
+# A core dump takes minutes under an emulator: soak makes them.
 OWNGUESTS  := BootEvents|ManyDomains|WatchDomains|Guest|GuestGone|CreatePaused|MonitorDied|RecoverMonitor|Unmonitorable|KPTI|Booting|KindsOfGuest
 TRACER     := Refused|Signals|EveryCall|ChosenCalls|ByName|SummaryAndJSON|Interrupted
 VMXSKIP    := -skip '^TestLab($(OWNGUESTS)|$(TRACER)|Proc.*|CoreDump|Scope.*)$$'
