@@ -41,13 +41,7 @@ func attach(t *testing.T, spec guest.Spec) *lab {
 	if l.dom, err = hyp.LookupDomain(l.Name()); err != nil {
 		t.Fatal(err)
 	}
-	regs, err := l.dom.AllRegisters()
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem := vmi.NewMemory(vmi.MapperFunc(l.dom.MapFrames), nil)
-	clean(t, mem.Close)
-	if l.kern, err = linux.Open(mem, regs); err != nil {
+	if l.kern, err = kernel(l.dom.ID()); err != nil {
 		t.Fatal(err)
 	}
 	if l.mon, err = l.dom.OpenMonitor(nil); err != nil {
@@ -56,6 +50,41 @@ func attach(t *testing.T, spec guest.Spec) *lab {
 	clean(t, l.mon.Close)
 	l.loop = vmi.NewLoop(l.mon)
 	return l
+}
+
+// known are the kernels of this boot's guests, with a hypervisor of their own:
+// to find one takes as long as many of the tests.
+var known struct {
+	sync.Mutex
+	hyp     *xen.Hypervisor
+	kernels map[xen.DomID]*linux.Kernel
+}
+
+func kernel(id xen.DomID) (_ *linux.Kernel, err error) {
+	known.Lock()
+	defer known.Unlock()
+	if k := known.kernels[id]; k != nil {
+		return k, nil
+	}
+	if known.hyp == nil {
+		if known.hyp, err = xen.Open(nil); err != nil {
+			return nil, err
+		}
+		known.kernels = make(map[xen.DomID]*linux.Kernel)
+	}
+	dom, err := known.hyp.Domain(id)
+	if err != nil {
+		return nil, err
+	}
+	regs, err := dom.AllRegisters()
+	if err != nil {
+		return nil, err
+	}
+	k, err := linux.Open(vmi.NewMemory(vmi.MapperFunc(dom.MapFrames), nil), regs)
+	if err == nil {
+		known.kernels[id] = k
+	}
+	return k, err
 }
 
 func clean(t *testing.T, f func() error) {
