@@ -218,19 +218,23 @@ func (s *Views) HandleMemAccess(r *xen.Request) xen.Response {
 
 // HandleSingleStep takes over what the vCPU has written and lets it go back to
 // its view: a vCPU may stay there for ever, and is not to execute what the guest
-// has changed. Set it as the handler of a [vmi.Loop].
+// has changed. A vCPU that steps for another reason stops it where it is. Set it
+// as the handler of a [vmi.Loop].
 func (s *Views) HandleSingleStep(r *xen.Request) xen.Response {
-	view, engines := s.written(r.VCPU)
+	view, wrote, engines := s.written(r.VCPU)
+	if !wrote {
+		return xen.Response{Step: xen.ToggleStep}
+	}
 	for _, e := range engines {
 		e.Refresh()
 	}
 	return xen.Response{Switch: true, View: view, Step: xen.ToggleStep}
 }
 
-func (s *Views) written(v xen.VCPU) (back xen.View, all []*Engine) {
+func (s *Views) written(v xen.VCPU) (back xen.View, wrote bool, all []*Engine) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	back = s.writing[v]
+	back, wrote = s.writing[v]
 	delete(s.writing, v)
-	return back, slices.Collect(maps.Values(s.engines))
+	return back, wrote, slices.Collect(maps.Values(s.engines))
 }

@@ -149,6 +149,9 @@ func TestViewFollowsTheGuest(t *testing.T) {
 	if got, want := s.HandleSingleStep(done), (xen.Response{Switch: true, View: 5, Step: xen.ToggleStep}); got != want {
 		t.Errorf("answer to the step: %+v, want %+v", got, want)
 	}
+	if got, want := s.HandleSingleStep(done), (xen.Response{Step: xen.ToggleStep}); got != want {
+		t.Errorf("answer to a step of no write: %+v, want %+v", got, want)
+	}
 	if shadow[0x701] != 0xc3 || e.Stats().Writes != 1 || e.Stats().Refreshed != 2 {
 		t.Errorf("the view has %#x after the write; %+v", shadow[0x701], e.Stats())
 	}

@@ -8,8 +8,8 @@ import "sync"
 // Taking a page from a domain has each vCPU's next resume tell the domain's
 // device models, and end there: what an answer told it to do, emulate an
 // instruction or load registers, is left for the resume after that, which may
-// come at any other instruction (vcpu_ioreq_handle_completion and hvm_do_resume
-// in Xen 4.14 to 4.22). Once the ring is gone, and with it the answers that were
+// come at any other instruction (vcpu_ioreq_handle_completion and hvm_do_resume,
+// in Xen from 4.15 on). Once the ring is gone, and with it the answers that were
 // not taken, there is nothing to leave.
 type monitors struct {
 	mu   sync.Mutex
