@@ -150,6 +150,7 @@ func TestEventsNotSupported(t *testing.T) {
 		{"VM exits on AMD", nil, (*xen.Monitor).EnableVMExit},
 		{"VM exits before 4.17", &xenfake.Config{Major: 4, Minor: 16, Capabilities: 0x0f7f}, (*xen.Monitor).EnableVMExit},
 		{"Xen's own MSR", nil, func(m *xen.Monitor) error { return m.EnableMSR(0x40000000, nil) }},
+		{"MSR that can only be written", nil, func(m *xen.Monitor) error { return m.EnableMSR(0x80b, nil) }},
 		{"MSR beyond the bitmap", nil, func(m *xen.Monitor) error { return m.EnableMSR(0x2000, nil) }},
 		{"descriptors", &xenfake.Config{Capabilities: 0x1d7b}, (*xen.Monitor).EnableDescriptorAccess},
 		{"control register 9", nil, func(m *xen.Monitor) error { return m.EnableCtrlReg(9, nil) }},

@@ -2,6 +2,7 @@ package xen
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/govmi/govmi/internal/abi"
 	"github.com/govmi/govmi/internal/privcmd"
@@ -17,8 +18,10 @@ type MSROptions struct {
 // the vCPU always waits. It may be one of the first 8192 (0 to 0x1fff) or of
 // those from 0xc0000000 to 0xc0001fff; the error of others matches
 // [ErrNotSupported]. Xen's own from 0x40000000 on are refused too: some releases
-// do not survive them. If the events are on already, they continue with the new
-// options.
+// do not survive them. So are those that can only be written, such as the local
+// APIC's end of interrupt: Xen reads a register first that is monitored, and where
+// that fails so does the guest's write. If the events are on already, they
+// continue with the new options.
 //
 // On AMD, Xen may intercept the writes of a register for itself and let it go
 // again, after which they make no more events.
@@ -44,10 +47,22 @@ func monitorableMSR(msr uint32) bool {
 	return msr < each || msr >= 0xc0000000 && msr < 0xc0000000+each
 }
 
+// writeOnlyMSRs are those that a guest writes and Xen cannot read for it.
+var writeOnlyMSRs = []uint32{
+	0x49,  // PRED_CMD
+	0x79,  // BIOS_UPDT_TRIG
+	0x10b, // FLUSH_CMD
+	0x80b, // X2APIC_EOI
+	0x83f, // X2APIC_SELF_IPI
+}
+
 func (e *events) enableMSR(msr uint32, o *MSROptions) error {
 	op := fmt.Sprintf("enable events for writes of MSR %#x", msr)
 	if !monitorableMSR(msr) {
 		return fault(op, e.dom.id, ErrNotSupported, "only MSRs 0 to 0x1fff and 0xc0000000 to 0xc0001fff can be monitored")
+	}
+	if slices.Contains(writeOnlyMSRs, msr) {
+		return fault(op, e.dom.id, ErrNotSupported, "it can only be written, and Xen lets each write of such a monitored MSR fail")
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

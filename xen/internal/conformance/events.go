@@ -105,12 +105,12 @@ func guestRequests(e *env) {
 
 // The hypervisor takes them; what they report is seen when a guest boots.
 func msrEvents(e *env) {
-	const lstar, spec, apic = 0xc0000082, 0x48, 0x80b
+	const lstar, spec, eoi = 0xc0000082, 0x48, 0x80b
 	m := e.monitor()
-	for _, msr := range []uint32{0x40000000, 0x40001fff, 0x2000, 0xbfffffff, 0xc0002000, ^uint32(0)} {
+	for _, msr := range []uint32{0x40000000, 0x40001fff, 0x2000, 0xbfffffff, 0xc0002000, ^uint32(0), eoi} {
 		e.want("MSR", m.EnableMSR(msr, nil), xen.ErrNotSupported)
 	}
-	for _, msr := range []uint32{lstar, spec, apic, 0x1fff, 0xc0001fff} {
+	for _, msr := range []uint32{lstar, spec, 0x1fff, 0xc0001fff} {
 		e.must(m.EnableMSR(msr, nil))
 		e.must(m.EnableMSR(msr, &xen.MSROptions{OnChangeOnly: true}))
 	}
