@@ -67,17 +67,13 @@ func NewMemory(src FrameMapper, opts *MemoryOptions) *Memory {
 	return m
 }
 
-// lookup returns the cached bytes of frame g, or nil. The caller holds mu.
-func (m *Memory) lookup(g xen.GFN) []byte { return m.cache.lookup(g) }
-
-// acquire returns the bytes of frame g with mu held for reading; on an error
-// mu is not held.
-func (m *Memory) acquire(g xen.GFN) ([]byte, error) {
+// acquire returns frame g with mu held for reading; on an error mu is not held.
+func (m *Memory) acquire(g xen.GFN) (*page, error) {
 	// A frame can be evicted between load and the lock, but not for ever: a
 	// fresh mapping is marked as used.
 	for {
 		m.mu.RLock()
-		if p := m.lookup(g); p != nil {
+		if p := m.cache.lookup(g); p != nil {
 			return p, nil
 		}
 		closed := m.closed
@@ -114,10 +110,10 @@ func (m *Memory) mapAll(gfns []xen.GFN, want xen.GFN) error {
 	defer m.fill.Unlock()
 
 	m.mu.RLock()
-	closed, there := m.closed, m.lookup(want) != nil
+	closed, there := m.closed, m.cache.lookup(want) != nil
 	lacking := gfns[:0]
 	for _, g := range gfns {
-		if m.lookup(g) == nil {
+		if m.cache.lookup(g) == nil {
 			lacking = append(lacking, g)
 		}
 	}
@@ -132,14 +128,14 @@ func (m *Memory) mapAll(gfns []xen.GFN, want xen.GFN) error {
 	if err != nil {
 		return &NotMappedError{want, err}
 	}
-	data := make([][]byte, len(lacking))
+	data := make([]*[xen.PageSize]byte, len(lacking))
 	for i, g := range lacking {
 		p, ferr := frames.Frame(i)
 		if ferr == nil && len(p) != xen.PageSize {
 			ferr = errors.New("mapper returned a short frame")
 		}
 		if ferr == nil {
-			data[i] = p
+			data[i] = (*[xen.PageSize]byte)(p)
 		} else if g == want {
 			err = &NotMappedError{g, ferr}
 		}
@@ -156,9 +152,9 @@ func (m *Memory) mapAll(gfns []xen.GFN, want xen.GFN) error {
 }
 
 // acquireRun is acquire of the frame at a, for a read of n bytes from there on.
-func (m *Memory) acquireRun(a PhysAddr, n int) ([]byte, error) {
+func (m *Memory) acquireRun(a PhysAddr, n int) (*page, error) {
 	m.mu.RLock()
-	if p := m.lookup(a.GFN()); p != nil {
+	if p := m.cache.lookup(a.GFN()); p != nil {
 		return p, nil
 	}
 	m.mu.RUnlock()
@@ -184,7 +180,7 @@ func (m *Memory) ReadAt(p []byte, a PhysAddr) (int, error) {
 		if err != nil {
 			return n, err
 		}
-		c := copy(p[n:], f[a.Offset():])
+		c := copy(p[n:], f.data[a.Offset():])
 		m.mu.RUnlock()
 		n += c
 		a += PhysAddr(c)
@@ -200,7 +196,7 @@ func (m *Memory) Uint64(a PhysAddr) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		v := binary.LittleEndian.Uint64(f[off:])
+		v := binary.LittleEndian.Uint64(f.data[off:])
 		m.mu.RUnlock()
 		return v, nil
 	}

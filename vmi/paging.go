@@ -2,6 +2,7 @@ package vmi
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 
 	"github.com/govmi/govmi/xen"
 )
@@ -87,6 +88,12 @@ func (s AddressSpace) entry(table PhysAddr, i uint64) (uint64, error) {
 // va the error matches [ErrNotPresent], and [ErrPagedOut] if it notes something
 // else there; if a table's frame cannot be mapped, [ErrNotMapped]. Permissions are not checked.
 func (s AddressSpace) Translate(va VirtAddr) (PhysAddr, error) {
+	s.m.mu.RLock()
+	pa, _ := s.cachedAddr(va)
+	s.m.mu.RUnlock()
+	if pa != noAddr {
+		return pa, nil
+	}
 	pte, level, err := s.walk(va)
 	if err != nil {
 		return 0, err
@@ -182,16 +189,19 @@ func (s AddressSpace) uint(va VirtAddr, size int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer s.m.mu.RUnlock()
+	var v uint64
 	switch size {
 	case 1:
-		return uint64(f[0]), nil
+		v = uint64(f[0])
 	case 2:
-		return uint64(binary.LittleEndian.Uint16(f)), nil
+		v = uint64(binary.LittleEndian.Uint16(f))
 	case 4:
-		return uint64(binary.LittleEndian.Uint32(f)), nil
+		v = uint64(binary.LittleEndian.Uint32(f))
+	default:
+		v = binary.LittleEndian.Uint64(f)
 	}
-	return binary.LittleEndian.Uint64(f), nil
+	s.m.mu.RUnlock()
+	return v, nil
 }
 
 // acquire returns the bytes from va to the end of its page, with the memory's
@@ -206,37 +216,59 @@ func (s AddressSpace) acquire(va VirtAddr) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.m.acquire(pa.GFN())
+	p, err := s.m.acquire(pa.GFN())
 	if err != nil {
 		return nil, err
 	}
-	return f[pa.Offset():], nil
+	return p.data[pa.Offset():], nil
 }
 
 // cached is acquire under one lock for all tables, which the caller holds. It
 // returns nil if a frame is not in the cache or va is not mapped.
 func (s AddressSpace) cached(va VirtAddr) []byte {
-	t := s.form
-	if !t.canonical(va) {
+	pa, hint := s.cachedAddr(va)
+	if pa == noAddr {
 		return nil
 	}
-	table := s.root
-	for level := int(t.levels); ; level-- {
-		f := s.m.lookup(table.GFN())
-		if f == nil {
+	p := hint.Load()
+	if p == nil || p.gfn != pa.GFN() {
+		if p = s.m.cache.correct(hint, pa.GFN()); p == nil {
 			return nil
 		}
-		pte := t.load(f[table.Offset():], t.index(va, level))
+	}
+	p.in.touch()
+	return p.data[pa.Offset():]
+}
+
+// noAddr is no physical address.
+const noAddr = ^PhysAddr(0)
+
+// cachedAddr translates va by tables that are in the cache, or returns noAddr. It
+// returns the hint to the page of va as well. The caller holds the memory's lock.
+func (s AddressSpace) cachedAddr(va VirtAddr) (PhysAddr, *atomic.Pointer[page]) {
+	if s.form.long() {
+		return s.m.cache.longWalk(s.root, s.form.shift(int(s.form.levels)), va)
+	}
+	t := s.form
+	if !t.canonical(va) {
+		return noAddr, nil
+	}
+	c := &s.m.cache
+	h := c.hints(s.root, va)
+	table := s.root
+	for i, level := 0, int(t.levels); level > 0; i, level = i+1, level-1 {
+		p := c.lookup(table.GFN())
+		if p == nil {
+			break
+		}
+		pte := t.load(p.data[table.Offset():], t.index(va, level))
 		if pte&ptePresent == 0 {
-			return nil
+			break
 		}
 		if t.isLeaf(pte, level) {
-			pa := t.leafAddr(pte, level) + PhysAddr(va)&(1<<t.shift(level)-1)
-			if f = s.m.lookup(pa.GFN()); f == nil {
-				return nil
-			}
-			return f[pa.Offset():]
+			return t.leafAddr(pte, level) + PhysAddr(va)&(1<<t.shift(level)-1), &h[i+1]
 		}
 		table = PhysAddr(pte & pteAddr)
 	}
+	return noAddr, nil
 }
