@@ -2,6 +2,7 @@ package linux
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/xen"
@@ -16,7 +17,7 @@ const (
 // percpu finds the per-CPU areas. While a CPU runs the kernel, its GS base is
 // the CPU's entry in __per_cpu_offset: what is added to a per-CPU symbol.
 type percpu struct {
-	offsets []vmi.VirtAddr
+	offsets []vmi.VirtAddr // ascending
 	// current is the per-CPU address of the pointer to the running task.
 	current vmi.VirtAddr
 }
@@ -44,6 +45,7 @@ func (p *percpu) resolve(k *Kernel, vcpus int) error {
 		}
 		p.offsets = append(p.offsets, vmi.VirtAddr(off))
 	}
+	slices.Sort(p.offsets)
 	return p.findCurrent(k)
 }
 
@@ -68,12 +70,8 @@ func (p *percpu) known(base uint64) bool {
 	if vmi.VirtAddr(base) < kernelHalf {
 		return false
 	}
-	for _, off := range p.offsets {
-		if off == vmi.VirtAddr(base) {
-			return true
-		}
-	}
-	return false
+	_, found := slices.BinarySearch(p.offsets, vmi.VirtAddr(base))
+	return found
 }
 
 // base returns the per-CPU offset of the vCPU with registers r.

@@ -289,3 +289,19 @@ func FuzzTasks(f *testing.F) {
 		_, _ = k.CurrentTask(&g.regs[0])
 	})
 }
+
+// BenchmarkCurrentTask finds the process that a vCPU runs, as for every event.
+func BenchmarkCurrentTask(b *testing.B) {
+	g := newTestGuest(b, guestOptions{})
+	k := g.open(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		t, err := k.CurrentTask(&g.regs[0])
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := t.TGID(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
