@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/hex"
@@ -31,11 +32,10 @@ func textsum(args []string) (err error) {
 	if *at != "" {
 		return printBytes(f, *at, *length)
 	}
-	symbols, err := addresses("_stext", "_etext")
+	begin, end, err := text()
 	if err != nil {
 		return err
 	}
-	begin, end := symbols["_stext"], symbols["_etext"]
 	sum := sha256.New()
 	if err := readKernel(f, sum, begin, end-begin); err != nil {
 		return err
@@ -71,26 +71,47 @@ func readKernel(f *elf.File, w io.Writer, addr, length uint64) error {
 	return fmt.Errorf("/proc/kcore does not hold %x..%x", addr, addr+length)
 }
 
-func addresses(names ...string) (map[string]uint64, error) {
-	text, err := os.ReadFile("/proc/kallsyms")
+// addresses looks symbols up. /proc/kallsyms takes seconds under an emulator, and
+// is read no further than to the last of them.
+func addresses(names ...string) (_ map[string]uint64, err error) {
+	f, err := os.Open("/proc/kallsyms")
 	if err != nil {
 		return nil, err
 	}
-	want := map[string]uint64{}
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	found := map[string]uint64{}
+	for lines := bufio.NewScanner(f); len(found) < len(names) && lines.Scan(); {
+		addr, rest, _ := strings.Cut(lines.Text(), " ")
 		for _, name := range names {
-			if len(f) == 3 && f[2] == name {
-				if want[name], err = strconv.ParseUint(f[0], 16, 64); err != nil {
-					return nil, err
-				}
+			if len(rest) < 2 || rest[2:] != name {
+				continue
+			}
+			if found[name], err = strconv.ParseUint(addr, 16, 64); err != nil {
+				return nil, err
 			}
 		}
 	}
 	for _, name := range names {
-		if want[name] == 0 {
+		if found[name] == 0 {
 			return nil, fmt.Errorf("no address of %s in /proc/kallsyms", name)
 		}
 	}
-	return want, nil
+	return found, nil
+}
+
+// text returns where the kernel's text is: it stays where it is until the next
+// boot, and is kept in a file for the next time.
+func text() (begin, end uint64, err error) {
+	const kept = "/tmp/.workload.text"
+	if b, err := os.ReadFile(kept); err == nil {
+		if n, _ := fmt.Sscan(string(b), &begin, &end); n == 2 {
+			return begin, end, nil
+		}
+	}
+	symbols, err := addresses("_stext", "_etext")
+	if err != nil {
+		return 0, 0, err
+	}
+	begin, end = symbols["_stext"], symbols["_etext"]
+	return begin, end, os.WriteFile(kept, fmt.Append(nil, begin, end), 0o600)
 }
