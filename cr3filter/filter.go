@@ -3,7 +3,6 @@ package cr3filter
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -65,7 +64,7 @@ type Filter struct {
 	notify    func(Switch) xen.Response
 
 	mu      sync.Mutex // serialises changes; Handle takes no lock
-	watched atomic.Pointer[map[vmi.PhysAddr]struct{}]
+	watched *table     // masked roots
 	closed  bool
 	final   xen.CR3FilterInfo // Xen's counts when the filter was closed
 
@@ -98,8 +97,7 @@ func Open(mon Monitor, c Config, notify func(Switch) xen.Response) (*Filter, err
 	if m == EveryHit {
 		return nil, fmt.Errorf("watch page-table roots by %v: %w", m, errors.ErrUnsupported)
 	}
-	f := &Filter{mon: mon, config: c, mechanism: m, notify: notify}
-	f.watched.Store(&map[vmi.PhysAddr]struct{}{})
+	f := &Filter{mon: mon, config: c, mechanism: m, notify: notify, watched: newTable()}
 	if m == FilteredByXen {
 		f.targets = info.TargetListAvailable && !c.NoTargetList
 		o := xen.CR3FilterOptions{Mode: xen.CR3FilterMatch, Mask: c.Ignore, TargetList: f.targets}
@@ -141,8 +139,8 @@ func (f *Filter) Masked(c vmi.CR3) vmi.PhysAddr { return vmi.CR3(uint64(c) &^ f.
 func (f *Filter) Watched(c vmi.CR3) bool { return f.watches(f.Masked(c)) }
 
 func (f *Filter) watches(root vmi.PhysAddr) bool {
-	_, ok := (*f.watched.Load())[root]
-	return ok
+	_, in := f.watched.get(uint64(root))
+	return in
 }
 
 // Watch adds the process with root c. The error matches [ErrRoot] for a value
@@ -162,10 +160,10 @@ func (f *Filter) Watch(c vmi.CR3) error {
 		return fmt.Errorf("watch root %v: it %w", root, xen.ErrExists)
 	}
 	// Known here before the first event can come.
-	f.change(root, true)
+	f.watched.put(uint64(root), false)
 	if f.mechanism == FilteredByXen {
 		if err := f.mon.AddCR3(uint64(root)); err != nil {
-			f.change(root, false)
+			f.watched.remove(uint64(root))
 			return fmt.Errorf("watch root %v: %w", root, err)
 		}
 	}
@@ -193,7 +191,7 @@ func (f *Filter) Unwatch(c vmi.CR3) error {
 			return fmt.Errorf("unwatch root %v: %w", root, err)
 		}
 	}
-	f.change(root, false)
+	f.watched.remove(uint64(root))
 	return nil
 }
 
@@ -204,16 +202,6 @@ func (f *Filter) root(op string, c vmi.CR3) (vmi.PhysAddr, error) {
 		return 0, fmt.Errorf("%s root %#x: %w", op, uint64(c), ErrRoot)
 	}
 	return f.Masked(c), nil
-}
-
-func (f *Filter) change(root vmi.PhysAddr, in bool) {
-	next := maps.Clone(*f.watched.Load())
-	if in {
-		next[root] = struct{}{}
-	} else {
-		delete(next, root)
-	}
-	f.watched.Store(&next)
 }
 
 // Handle answers one CR3 write; set it as CR3's handler of a [vmi.Loop]. It

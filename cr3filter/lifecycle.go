@@ -3,9 +3,7 @@ package cr3filter
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/govmi/govmi/vmi"
@@ -51,7 +49,7 @@ type lifecycle struct {
 	procs map[int32]*process // by thread group
 	// members is what procs has, and whether it is leaving, for readers without
 	// the lock; nil is everyone.
-	members atomic.Pointer[map[int32]bool]
+	members *table
 	roots   map[vmi.PhysAddr]int // processes on a watched root
 	nexts   int                  // processes with next set
 	inside  []vmi.PhysAddr       // by vCPU: the watched root that it has loaded, or 0
@@ -66,7 +64,7 @@ func (l *lifecycle) open(s *Scope) (err error) {
 	if s.process == (Process{}) {
 		return nil
 	}
-	l.publish()
+	l.members = newTable()
 	if l.mm, err = s.guest.Kernel.Field("linux_binprm.mm"); err != nil {
 		return err
 	}
@@ -190,29 +188,27 @@ func (l *lifecycle) start() (inside []bool, err error) {
 // has reports whether a process is in the scope, and whether this is its last
 // hit. It takes no lock.
 func (l *lifecycle) has(tgid int32) (in, leaving bool) {
-	m := l.members.Load()
-	if m == nil {
+	if l.members == nil {
 		return true, false
 	}
-	leaving, in = (*m)[tgid]
+	leaving, in = l.members.get(number(tgid))
 	return in, leaving
 }
 
 // list takes no lock.
-func (l *lifecycle) list() []int32 {
-	if m := l.members.Load(); m != nil {
-		return slices.Sorted(maps.Keys(*m))
+func (l *lifecycle) list() (tgids []int32) {
+	if l.members == nil {
+		return nil
 	}
-	return nil
+	for n := range l.members.all() {
+		tgids = append(tgids, int32(n))
+	}
+	slices.Sort(tgids)
+	return slices.Compact(tgids)
 }
 
-func (l *lifecycle) publish() {
-	m := make(map[int32]bool, len(l.procs))
-	for tgid, p := range l.procs {
-		m[tgid] = p.leaving
-	}
-	l.members.Store(&m)
-}
+// number is what the table of members has for a process.
+func number(tgid int32) uint64 { return uint64(uint32(tgid)) }
 
 var errProcesses = fmt.Errorf("more than %d processes at a time", maxProcesses)
 
@@ -239,7 +235,7 @@ func (l *lifecycle) add(t linux.Task) error {
 		return err
 	}
 	l.procs[tgid] = p
-	l.publish()
+	l.members.put(number(tgid), false)
 	return nil
 }
 
@@ -297,12 +293,17 @@ func (l *lifecycle) remove(tgid int32, v xen.VCPU, resp *xen.Response) error {
 	if p == nil {
 		return nil
 	}
+	l.forget(tgid, p)
+	return l.release(p.root, v, resp)
+}
+
+// forget takes a process out of the lists; its root is the caller's.
+func (l *lifecycle) forget(tgid int32, p *process) {
 	delete(l.procs, tgid)
+	l.members.remove(number(tgid))
 	if p.next != 0 {
 		l.nexts--
 	}
-	l.publish()
-	return l.release(p.root, v, resp)
 }
 
 // switched follows a switch, and reports whether the vCPU is inside now.
@@ -343,8 +344,7 @@ func (l *lifecycle) replaced(w Switch) error {
 	// First the old root, whose place the new one may need.
 	err = l.release(w.From, w.VCPU, new(xen.Response))
 	if herr := l.hold(w.To); herr != nil {
-		delete(l.procs, tgid)
-		l.publish()
+		l.forget(tgid, p)
 		l.s.unfollowed.Add(1)
 		return errors.Join(err, fmt.Errorf("process %d is not followed any more: %w", tgid, herr))
 	}
@@ -395,7 +395,7 @@ func (l *lifecycle) renamed(r *xen.Request, t linux.Task, resp *xen.Response) {
 		l.s.fail(l.runs(tgid, r.VCPU, resp))
 	case p != nil && p.leaving == wanted:
 		p.leaving = !wanted
-		l.publish()
+		l.members.put(number(tgid), p.leaving)
 	}
 }
 
