@@ -23,8 +23,11 @@ const (
 	// forkFunc(struct task_struct *) is called by the parent before the new task
 	// runs.
 	forkFunc = "wake_up_new_task"
-	// exitFunc is called by each thread that ends. Its page tables go later.
-	exitFunc = "do_exit"
+	// exitFunc(struct task_struct *, struct mm_struct *) is called by each thread
+	// that ends, when its process does not count it any more (Task.Alive) and
+	// before it lets go of the page tables. So the last one finds none alive, in
+	// whatever order they come, and the tables are still its process's.
+	exitFunc = "exit_mm_release"
 )
 
 // maxProcesses bounds the processes that are followed at a time.
@@ -36,8 +39,7 @@ type process struct {
 	// next is the root that it is about to switch to, executing a program. It is
 	// watched only from the switch on: the program may not come to run.
 	next    vmi.PhysAddr
-	exiting map[vmi.VirtAddr]int32 // ids of the threads that have begun to end
-	leaving bool                   // it has another name now
+	leaving bool // it has another name now
 }
 
 // lifecycle keeps the set of processes and their roots. Its methods are called
@@ -104,7 +106,7 @@ func (l *lifecycle) find() ([]linux.Task, error) {
 		if err != nil {
 			return nil, err
 		}
-		if root, err := t.Root(); err == nil && root.Root() == want {
+		if root, err := l.rootOf(t); err == nil && root.Root() == want {
 			return []linux.Task{t}, nil
 		}
 	}
@@ -212,31 +214,51 @@ func number(tgid int32) uint64 { return uint64(uint32(tgid)) }
 
 var errProcesses = fmt.Errorf("more than %d processes at a time", maxProcesses)
 
-// add takes in t's process, if it has memory of its own.
+// add takes in t's process, if it has memory of its own and lives.
 func (l *lifecycle) add(t linux.Task) error {
 	tgid, err := t.TGID()
 	if err != nil || l.procs[tgid] != nil {
 		return err
 	}
+	// The last thread may have passed exitFunc already.
+	if n, err := t.Alive(); err != nil || n <= 0 {
+		return err
+	}
 	if len(l.procs) >= maxProcesses {
-		l.s.unfollowed.Add(1)
 		return errProcesses
 	}
-	root, err := t.Root()
+	root, err := l.rootOf(t)
 	if errors.Is(err, linux.ErrNoMM) {
-		return nil // a kernel thread, or one that has exited
+		return nil // a kernel thread
 	}
 	if err != nil {
 		return err
 	}
 	p := &process{root: l.masked(root)}
 	if err := l.hold(p.root); err != nil {
-		l.s.unfollowed.Add(1)
 		return err
 	}
 	l.procs[tgid] = p
 	l.members.put(number(tgid), false)
 	return nil
+}
+
+// rootOf returns the root of t's process. Its main thread may have ended, and has
+// none then.
+func (l *lifecycle) rootOf(t linux.Task) (vmi.CR3, error) {
+	root, err := t.Root()
+	if !errors.Is(err, linux.ErrNoMM) {
+		return root, err
+	}
+	for th, terr := range l.s.guest.Kernel.ThreadsOf(t) {
+		if terr != nil {
+			return 0, terr
+		}
+		if root, terr := th.Root(); !errors.Is(terr, linux.ErrNoMM) {
+			return root, terr
+		}
+	}
+	return 0, err
 }
 
 // masked returns what is compared of a root.
@@ -334,10 +356,14 @@ func (l *lifecycle) replaced(w Switch) error {
 	tgid, err := t.TGID()
 	p := l.procs[tgid]
 	if err != nil || p == nil || p.root != w.From || p.next != w.To {
-		return nil
+		return err
 	}
-	if root, err := t.Root(); err != nil || l.masked(root) != w.To {
-		return nil
+	root, err := t.Root()
+	if errors.Is(err, linux.ErrNoMM) {
+		return nil // it ends
+	}
+	if err != nil || l.masked(root) != w.To {
+		return err
 	}
 	p.root, p.next = w.To, 0
 	l.nexts--
@@ -351,21 +377,22 @@ func (l *lifecycle) replaced(w Switch) error {
 	return err
 }
 
-func (l *lifecycle) executes(r *xen.Request, t linux.Task, _ *xen.Response) {
+func (l *lifecycle) executes(r *xen.Request, t linux.Task, resp *xen.Response) {
 	tgid, err := t.TGID()
 	p := l.procs[tgid]
 	if err != nil || p == nil {
+		l.s.fail(err)
 		return
 	}
 	k := l.s.guest.Kernel
+	var root vmi.CR3
 	mm, err := l.mm.Pointer(k.AddressSpace(), vmi.VirtAddr(r.Regs.RDI))
-	if err != nil {
-		l.s.fail(err)
-		return
+	if err == nil {
+		root, err = k.RootAt(mm)
 	}
-	root, err := k.RootAt(mm)
 	if err != nil {
-		l.s.fail(err)
+		// Its root would go without a word.
+		l.lose(errors.Join(fmt.Errorf("process %d is not followed any more: %w", tgid, err), l.remove(tgid, r.VCPU, resp)))
 		return
 	}
 	if p.next == 0 {
@@ -389,7 +416,7 @@ func (l *lifecycle) renamed(r *xen.Request, t linux.Task, resp *xen.Response) {
 	switch {
 	case p == nil && wanted:
 		if err := l.add(t); err != nil {
-			l.s.fail(err)
+			l.lose(err)
 			return
 		}
 		l.s.fail(l.runs(tgid, r.VCPU, resp))
@@ -412,46 +439,34 @@ func (l *lifecycle) runs(tgid int32, v xen.VCPU, resp *xen.Response) error {
 func (l *lifecycle) forks(r *xen.Request, t linux.Task, _ *xen.Response) {
 	tgid, err := t.TGID()
 	if p := l.procs[tgid]; err != nil || p == nil || p.leaving {
+		l.s.fail(err)
 		return
 	}
 	child, err := l.s.guest.Kernel.TaskAt(vmi.VirtAddr(r.Regs.RDI))
 	if err == nil {
 		err = l.add(child) // of a process that is there already if it is a thread
 	}
-	l.s.fail(err)
+	l.lose(err)
+}
+
+// lose notes a process that cannot be followed, if there is an error.
+func (l *lifecycle) lose(err error) {
+	if err != nil {
+		l.s.unfollowed.Add(1)
+		l.s.fail(err)
+	}
 }
 
 func (l *lifecycle) exits(r *xen.Request, t linux.Task, resp *xen.Response) {
 	tgid, err := t.TGID()
-	p := l.procs[tgid]
-	if err != nil || p == nil {
+	if err != nil || l.procs[tgid] == nil {
+		l.s.fail(err)
 		return
 	}
-	if p.exiting == nil {
-		p.exiting = map[vmi.VirtAddr]int32{}
-	}
-	if tid, err := t.PID(); err == nil && len(p.exiting) < maxProcesses {
-		p.exiting[t.Addr] = tid
-	}
-	if l.last(t, p) {
+	switch n, err := t.Alive(); {
+	case err != nil:
+		l.s.fail(err)
+	case n <= 0:
 		l.s.fail(l.remove(tgid, r.VCPU, resp))
 	}
-}
-
-// last reports that every thread of t's process has begun to end. The kernel's
-// own count alone does not tell: two threads may both be before its decrement.
-func (l *lifecycle) last(t linux.Task, p *process) bool {
-	if n, err := t.Alive(); err == nil && n <= 1 {
-		return true
-	}
-	for th, err := range l.s.guest.Kernel.ThreadsOf(t) {
-		if err != nil {
-			return false // the list changes; the next thread's end will tell
-		}
-		// Another thread may be where one was that has ended.
-		if tid, err := th.PID(); err != nil || p.exiting[th.Addr] != tid {
-			return false
-		}
-	}
-	return true
 }

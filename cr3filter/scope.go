@@ -127,7 +127,8 @@ type ScopeStats struct {
 	// whose thread could not be told.
 	Foreign, Unknown uint64
 	// Unfollowed are the processes that were to be in the scope and are not, for
-	// want of room: Xen's filter has 256 roots. [Scope.Close] returns why.
+	// want of room (Xen's filter has 256 roots) or because the guest's memory could
+	// not be read. [Scope.Close] returns why.
 	Unfollowed  uint64
 	Breakpoints breakpoint.Stats
 }
