@@ -40,14 +40,14 @@ type pin struct {
 	off bool // not wanted for the time being
 }
 
-func (p *pin) arm() error {
-	var errs []error
+func (p *pin) arm() (err error) {
 	for _, b := range p.bs {
-		if err := b.Arm(); !errors.Is(err, breakpoint.ErrInstruction) { // the guest's own now: counted
-			errs = append(errs, err)
+		aerr := b.Arm()
+		if aerr != nil && !errors.Is(aerr, breakpoint.ErrInstruction) { // the guest's own now: counted
+			err = errors.Join(err, aerr)
 		}
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 func (p *pin) disarm() {
@@ -271,7 +271,6 @@ func (g *byteGate) cross(v xen.VCPU, in bool) (err error) {
 	if was == (g.n > 0) {
 		return nil
 	}
-	var errs []error
 	if len(g.inside) > 1 {
 		// The other vCPUs run, see [breakpoint.Breakpoint.Arm]. The bytes change
 		// even if they could not be stopped.
@@ -279,16 +278,18 @@ func (g *byteGate) cross(v xen.VCPU, in bool) (err error) {
 		if perr == nil {
 			defer func() { err = errors.Join(err, gone(g.dom.Unpause())) }()
 		}
-		errs = append(errs, gone(perr))
+		err = gone(perr)
 	}
 	for _, p := range g.gated {
 		if g.n == 0 {
 			p.disarm()
 		} else if !p.off {
-			errs = append(errs, p.arm())
+			if aerr := p.arm(); aerr != nil {
+				err = errors.Join(err, aerr)
+			}
 		}
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 func (g *byteGate) handle(r *xen.Request) xen.Response { return g.engine.Handle(r) }

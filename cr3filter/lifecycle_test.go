@@ -361,3 +361,32 @@ func TestLifeStorm(t *testing.T) {
 		w.close(nil)
 	})
 }
+
+// A hit of a process of the scope, among many, allocates nothing, and neither does
+// its coming and going.
+func TestEventsAllocateNothing(t *testing.T) {
+	each(t, 1, func(w *world, o ScopeOptions) {
+		p := w.process("subject")
+		w.start(Process{PID: p.tgid}, o)
+		for i := range int32(1000) {
+			w.scope.life.members.put(number(100_000+i), false)
+		}
+		w.calls(0, p, true)
+		va := w.symbol(syscallFunc)
+		gfn, _ := w.fetch(0, va)
+		hit := xen.Request{
+			Reason: xen.ReasonSoftwareBreakpoint, View: w.cpus[0].view, Breakpoint: xen.SoftwareBreakpoint{GFN: gfn},
+			Regs: xen.Registers{GS: xen.Segment{Base: uint64(w.percpu)}},
+		}
+		leave, enter := write(0, uint64(p.space.root), uint64(idleRoot)), write(0, uint64(idleRoot), uint64(p.space.root))
+		before := w.hits[p.tgid]
+		if n := testing.AllocsPerRun(100, func() {
+			hit.Regs.RIP = uint64(va)
+			w.handle(&hit)
+			w.handle(leave)
+			w.handle(enter)
+		}); n != 0 || w.hits[p.tgid] <= before {
+			w.t.Errorf("%v allocations for each of %d hits", n, w.hits[p.tgid]-before)
+		}
+	})
+}

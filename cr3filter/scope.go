@@ -112,7 +112,8 @@ type Scope struct {
 	points map[vmi.VirtAddr]*Point
 	begun  bool
 	closed bool
-	failed error // in a handler, for want of a better place
+	failed error        // in a handler, for want of a better place
+	resp   xen.Response // to the event that is handled: in a place that costs no allocation
 
 	hits, foreign, unknown, hooks, unfollowed atomic.Uint64
 }
@@ -341,17 +342,18 @@ func (s *Scope) ctrlReg(r *xen.Request) xen.Response {
 }
 
 // crossed handles a vCPU's entering or leaving the watched roots.
-func (s *Scope) crossed(w Switch) (resp xen.Response) {
+func (s *Scope) crossed(w Switch) xen.Response {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.resp = xen.Response{}
 	in, err := s.life.switched(w)
 	s.fail(err)
 	if in {
-		s.fail(s.gate.enter(w.VCPU, &resp))
+		s.fail(s.gate.enter(w.VCPU, &s.resp))
 	} else {
-		s.fail(s.gate.leave(w.VCPU, &resp))
+		s.fail(s.gate.leave(w.VCPU, &s.resp))
 	}
-	return resp
+	return s.resp
 }
 
 // fail keeps the first error of a handler. The caller holds mu.
@@ -362,7 +364,8 @@ func (s *Scope) fail(err error) {
 }
 
 // hit handles a breakpoint.
-func (s *Scope) hit(p *Point, r *xen.Request) (resp xen.Response) {
+func (s *Scope) hit(p *Point, r *xen.Request) xen.Response {
+	var resp xen.Response
 	t, err := s.guest.Kernel.CurrentTask(&r.Regs)
 	if err != nil {
 		s.unknown.Add(1)
@@ -386,25 +389,26 @@ func (s *Scope) hit(p *Point, r *xen.Request) (resp xen.Response) {
 	case !mine && do.hook == nil:
 		s.foreign.Add(1)
 	}
-	if leaving && do.hook == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.fail(s.life.remove(tgid, r.VCPU, &resp))
-		return resp
-	}
 	if do.hook != nil {
 		s.hooks.Add(1)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		do.hook(r, t, &resp)
+	}
+	f := s.filter.Load()
+	stray := !mine && f != nil && !f.Watched(vmi.CR3(r.Regs.CR3)) // it came in without reason
+	if do.hook == nil && !leaving && !stray {
 		return resp
 	}
-	if !mine && s.filter.Load() != nil && !s.filter.Load().Watched(vmi.CR3(r.Regs.CR3)) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.fail(s.gate.leave(r.VCPU, &resp)) // it came in without reason
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resp = resp
+	switch {
+	case do.hook != nil:
+		do.hook(r, t, &s.resp)
+	case leaving:
+		s.fail(s.life.remove(tgid, r.VCPU, &s.resp))
+	case stray:
+		s.fail(s.gate.leave(r.VCPU, &s.resp))
 	}
-	return resp
+	return s.resp
 }
 
 // Stats returns the counts so far, also after Close.
