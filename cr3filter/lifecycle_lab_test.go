@@ -114,15 +114,7 @@ func TestLabScopeFollow(t *testing.T) {
 				}
 				stats := l.check(s)
 				want := map[string]int{"30": 30, "20": 20, "10": 10}
-				got := map[string]int{}
-				for _, m := range regexp.MustCompile(`calls kind=getppid n=(\d+) pid=(\d+)`).FindAllStringSubmatch(out, -1) {
-					var id int32
-					if _, err := fmt.Sscan(m[2], &id); err != nil {
-						t.Fatal(err)
-					}
-					got[m[1]] = hits[id]
-					delete(hits, id)
-				}
+				got := byCount(t, out, hits)
 				if !follow {
 					want["30"], want["20"] = 0, 0
 				}
@@ -134,7 +126,35 @@ func TestLabScopeFollow(t *testing.T) {
 	}
 }
 
-// Processes are found by the name of the program that they execute, when they do.
+// byCount takes the hits of the processes that say how many calls they made out of
+// hits, and returns them by that number.
+func byCount(t *testing.T, out string, hits map[int32]int) map[string]int {
+	t.Helper()
+	got := map[string]int{}
+	for _, m := range regexp.MustCompile(`calls kind=getppid n=(\d+) pid=(\d+)`).FindAllStringSubmatch(out, -1) {
+		var id int32
+		if _, err := fmt.Sscan(m[2], &id); err != nil {
+			t.Fatal(err)
+		}
+		got[m[1]] = hits[id]
+		delete(hits, id)
+	}
+	return got
+}
+
+// named executes programs of a name. The last of them, which makes calls of its
+// own, executes another, whose child makes 20; neither has the name.
+const named = `busybox true
+workload calls -kind getppid -n 40
+busybox true
+bash -c 'exec workload calls -kind getppid -n 50'
+ln -sf "$(command -v bash)" /tmp/workload
+ln -sf "$(command -v workload)" /tmp/other
+echo 20 | /tmp/workload -c 'echo "leaves pid=$$"; exec busybox xargs -n 1 /tmp/other calls -kind getppid -n'
+rm /tmp/workload /tmp/other`
+
+// Processes are found by the name of the program that they execute, when they do,
+// and left when they execute another: what they fork then is not theirs.
 func TestLabScopeByName(t *testing.T) {
 	for _, o := range ways(t) {
 		t.Run(fmt.Sprintf("%v, views %v", o.Mechanisms[0], !o.NoViews), func(t *testing.T) {
@@ -156,24 +176,22 @@ func TestLabScopeByName(t *testing.T) {
 			if err := s.Start(); err != nil {
 				t.Fatal(err)
 			}
-			out := l.MustExec(ctx, "busybox true; workload calls -kind getppid -n 40; busybox true; bash -c 'exec workload calls -kind getppid -n 50'; busybox true")
+			out := l.MustExec(ctx, named)
 			stop()
+			if left := s.Processes(); len(left) != 0 {
+				t.Errorf("processes %v are still in the scope", left)
+			}
 			stats := l.check(s)
-			ids := regexp.MustCompile(`n=(\d+) pid=(\d+)`).FindAllStringSubmatch(out, -1)
-			if len(ids) != 2 || len(hits) != 2 {
-				t.Fatalf("hits %v, the guest says %q", hits, out)
+			got, want := byCount(t, out, hits), map[string]int{"40": 40, "50": 50, "20": 0}
+			var leaves int32
+			if m := regexp.MustCompile(`leaves pid=(\d+)`).FindStringSubmatch(out); m != nil {
+				_, err = fmt.Sscan(m[1], &leaves)
 			}
-			for _, m := range ids {
-				var id int32
-				if _, err := fmt.Sscan(m[2], &id); err != nil {
-					t.Fatal(err)
-				}
-				if fmt.Sprint(hits[id]) != m[1] {
-					t.Errorf("%d hits of process %d, want %s", hits[id], id, m[1])
-				}
+			if fmt.Sprint(got) != fmt.Sprint(want) || len(hits) != 1 || hits[leaves] == 0 || err != nil {
+				t.Errorf("hits %v, want %v; of others %v, want only %d's; the guest says %q", got, want, hits, leaves, out)
 			}
-			if execs != 0 {
-				t.Errorf("%d programs executed by processes of that name, want none", execs)
+			if execs != 1 {
+				t.Errorf("%d programs executed by processes of that name, want 1", execs)
 			}
 			t.Logf("%+v", stats)
 		})
