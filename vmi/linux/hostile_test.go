@@ -268,3 +268,42 @@ func FuzzStructures(f *testing.F) {
 		dentryPath(&reader{s: k.as}, pf, head)
 	})
 }
+
+// TestGuestReboots reads a kernel that another one has taken the place of, or
+// nothing: every list ends with an error.
+func TestGuestReboots(t *testing.T) {
+	for name, edit := range map[string]func(g *testGuest){
+		"memory cleared": func(g *testGuest) {
+			g.Write(data(dTopTable), make([]byte, dSize))
+			g.Write(heapPhys, make([]byte, g.next-heapPhys))
+		},
+		"kernel's data cleared": func(g *testGuest) { g.Write(data(dInitTask), make([]byte, dSize-dInitTask)) },
+		"processes cleared":     func(g *testGuest) { g.Write(heapPhys, make([]byte, g.next-heapPhys)) },
+		"memory given away": func(g *testGuest) {
+			for f := dataPhys.GFN(); f < (dataPhys + dSize).GFN(); f++ {
+				g.Remove(f)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newTestGuest(t, guestOptions{})
+			k := g.open(t)
+			edit(g)
+			if err := g.mem.Invalidate(); err != nil {
+				t.Fatal(err)
+			}
+			n, last := 0, error(nil)
+			for _, err := range k.Threads() {
+				if n, last = n+1, err; n > 100 {
+					t.Fatal("no end")
+				}
+			}
+			if !errors.Is(last, ErrCorrupt) && !errors.Is(last, vmi.ErrNotPresent) && !errors.Is(last, vmi.ErrNotMapped) {
+				t.Errorf("%d threads, then %v", n, last)
+			}
+			if _, err := k.TaskByPID(77); err == nil || errors.Is(err, ErrNoTask) {
+				t.Errorf("TaskByPID: %v", err)
+			}
+		})
+	}
+}
