@@ -1,4 +1,5 @@
-// Memdump writes the memory of a guest, or of a process in it, to a file.
+// Memdump writes the memory of a guest, or of a process in it, to a file. Of a whole
+// guest it does not matter what runs in it.
 //
 //	memdump -domain guest -o guest.raw
 //	memdump -domain guest -pid 214 -start 0x7ffe00000000 -end 0x7ffe00021000 -o stack
@@ -34,14 +35,15 @@ func tool() view.Tool {
 		}
 	}
 	return view.Tool{
-		Name: "memdump", About: "Writes a Linux guest's memory to a file, with holes where it has none.",
+		Name: "memdump", About: "Writes a guest's memory to a file, with holes where it has none.",
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&o.out, "o", "", "the `file` to write")
 			f.IntVar(&o.pid, "pid", 0, "the memory of the process with this `id`, from -start to -end")
 			f.Func("start", "the first `address`", address(&o.start))
 			f.Func("end", "the `address` behind the last", address(&o.end))
 		},
-		Run: func(g *view.Guest) error { return dump(g, o) },
+		Run:      func(g *view.Guest) error { return dump(g, o) },
+		AnyGuest: true,
 	}
 }
 
@@ -108,6 +110,9 @@ func physical(g *view.Guest, o options, f *os.File) (n int64, err error) {
 
 // virtual writes the pages that the process has in memory.
 func virtual(g *view.Guest, o options, f *os.File) (n int64, err error) {
+	if g.Kernel == nil {
+		return 0, fmt.Errorf("no process can be found: %w", g.NoKernel)
+	}
 	t, err := g.Kernel.TaskByPID(int32(o.pid))
 	if err != nil {
 		return 0, err

@@ -26,12 +26,17 @@ type Tool struct {
 	Flags func(f *flag.FlagSet)
 	// Run prints.
 	Run func(g *Guest) error
+	// AnyGuest is for a tool that serves without a Linux kernel that can be read, as
+	// one without BTF.
+	AnyGuest bool
 }
 
 // Guest is a guest opened for reading.
 type Guest struct {
-	Kernel *linux.Kernel
-	Memory *vmi.Memory
+	// Kernel is nil, and NoKernel tells why, only if the tool serves for any guest.
+	Kernel   *linux.Kernel
+	NoKernel error
+	Memory   *vmi.Memory
 	// Source is where Memory's frames come from, LastGFN the highest of them,
 	// Registers are the vCPUs'.
 	Source    vmi.FrameMapper
@@ -39,7 +44,10 @@ type Guest struct {
 	Registers []xen.Registers
 	Out       io.Writer
 	JSON      bool
+	// Notes is for what a person is to know besides.
+	Notes io.Writer
 
+	any      bool // Kernel may be nil
 	recorder *vmi.Recorder
 	close    []func() error
 }
@@ -64,7 +72,7 @@ func (t Tool) Status(ctx context.Context, args []string, stdout, stderr io.Write
 	case err != nil:
 		return 2
 	}
-	if err := t.run(ctx, o, stdout); err != nil {
+	if err := t.run(ctx, o, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "%s: %s\n", t.Name, session.OneLine(err))
 		return 1
 	}
@@ -102,8 +110,8 @@ func (t Tool) parse(args []string, stderr io.Writer) (o options, err error) {
 	return o, nil
 }
 
-func (t Tool) run(ctx context.Context, o options, out io.Writer) (err error) {
-	g := &Guest{Out: out, JSON: o.json}
+func (t Tool) run(ctx context.Context, o options, out, notes io.Writer) (err error) {
+	g := &Guest{Out: out, JSON: o.json, Notes: notes, any: t.AnyGuest}
 	defer func() { err = errors.Join(err, g.Close()) }()
 	if o.image != "" {
 		err = g.openFile(o)
@@ -117,6 +125,16 @@ func (t Tool) run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	return g.record(o)
+}
+
+// Open opens a recording or a dump besides the guest that a tool runs on. The
+// caller closes it.
+func Open(name string) (*Guest, error) {
+	g := new(Guest)
+	if err := g.openFile(options{image: name}); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
 }
 
 // openFile opens a recording, a dump or an image.
@@ -188,8 +206,15 @@ func (g *Guest) openKernel(o options) error {
 		g.Memory = vmi.NewMemory(g.Source, nil)
 	}
 	g.close = append(g.close, g.Memory.Close)
-	var err error
-	g.Kernel, err = linux.Open(g.Memory, g.Registers)
+	k, err := linux.Open(g.Memory, g.Registers)
+	switch {
+	case err == nil:
+		g.Kernel = k
+	case g.any:
+		g.NoKernel, err = err, nil
+	case errors.Is(err, linux.ErrNoBTF), errors.Is(err, linux.ErrNoKallsyms), errors.Is(err, linux.ErrNoRegisters):
+		err = fmt.Errorf("%w; memdump needs none of that", err)
+	}
 	return err
 }
 
@@ -203,7 +228,10 @@ func (g *Guest) record(o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	comment := fmt.Sprintf("guest %s%s, Linux %s", o.domain, o.image, g.Kernel.Release())
+	comment := fmt.Sprintf("guest %s%s", o.domain, o.image)
+	if g.Kernel != nil {
+		comment += ", Linux " + g.Kernel.Release()
+	}
 	return g.recorder.Save(f, vmi.RecordingInfo{Comment: comment, Registers: g.Registers})
 }
 

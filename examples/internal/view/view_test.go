@@ -36,6 +36,7 @@ func TestStatus(t *testing.T) {
 		{[]string{"-what"}, 2, "usage: tool"},
 		{[]string{"-image", filepath.Join(dir, "none")}, 1, "none"},
 		{[]string{"-image", raw}, 1, "raw memory image"},
+		{[]string{"-image", raw}, 1, "memdump needs none of that"},
 		{[]string{"-image", text}, 1, "whole pages"},
 		{[]string{"-image", elf}, 1, "not a usable memory image"},
 		{[]string{"-image", rec}, 1, "not a usable memory image"},
