@@ -31,7 +31,9 @@ const (
 // Field resolves a path such as "task_struct.pid" or "task_struct.se.on_rq".
 // Members of anonymous members are found as C finds them. A pointer is not
 // followed. An unknown name is [ErrNoField].
-func (k *Kernel) Field(path string) (f Field, err error) {
+func (k *Kernel) Field(path string) (Field, error) { return fieldOf(k.types, path) }
+
+func fieldOf(types *btf.Spec, path string) (f Field, err error) {
 	defer func() {
 		if r := recover(); r != nil { // types are the guest's
 			f, err = Field{}, fmt.Errorf("%w: BTF of %s: %v", ErrCorrupt, path, r)
@@ -41,7 +43,7 @@ func (k *Kernel) Field(path string) (f Field, err error) {
 	if !ok {
 		return Field{}, fmt.Errorf("%w: %q is not of the form struct.member", ErrNoField, path)
 	}
-	typ, err := k.structure(name)
+	typ, err := structureOf(types, name)
 	if err != nil {
 		return Field{}, err
 	}

@@ -116,7 +116,7 @@ func FuzzTypes(f *testing.F) {
 				p[(int(at)+i)%len(p)] ^= b
 			}
 		}
-		spec, err := parseBTF(p)
+		spec, err := parseBTF(p, nil)
 		if err != nil {
 			return
 		}

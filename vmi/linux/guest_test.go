@@ -59,6 +59,7 @@ type guestOptions struct {
 	kpti    bool
 	hot     bool     // current_task is in pcpu_hot
 	without []string // symbols that are left out
+	more    []Symbol
 	types   []btf.Type
 	banner  string
 }
@@ -222,6 +223,7 @@ func (g *testGuest) symbols() []Symbol {
 	} else {
 		syms = append(syms, Symbol{currentTask, "current_task", 'A'})
 	}
+	syms = append(syms, g.o.more...)
 	for i := range 600 {
 		syms = append(syms, Symbol{kernelText + 0x100000 + vmi.VirtAddr(i*64), bigrams[i%len(bigrams)] + "_fill", 't'})
 	}

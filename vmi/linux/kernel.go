@@ -29,6 +29,7 @@ type Kernel struct {
 		process      members[processFields]
 		module       members[moduleFields]
 		moduleSymbol members[moduleSymbolFields]
+		moduleType   members[moduleTypeFields]
 		log          members[logFields]
 		path         members[pathFields]
 		mount        members[mountFields]
@@ -40,6 +41,7 @@ type Kernel struct {
 		probe        members[probeFields]
 		iface        members[interfaceFields]
 		namespace    members[namespaceFields]
+		clock        members[clockFields]
 	}
 
 	syscallsMu sync.Mutex

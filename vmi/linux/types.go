@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -30,38 +29,29 @@ func (k *Kernel) readTypes() (*btf.Spec, error) {
 	if _, err := k.as.Read(start, buf); err != nil {
 		return nil, fmt.Errorf("kernel's BTF: %w", err)
 	}
-	spec, err := parseBTF(buf)
+	spec, err := parseBTF(buf, nil)
 	if err != nil {
 		return nil, fmt.Errorf("kernel's BTF: %w", err)
 	}
 	return spec, nil
 }
 
-// parseBTF keeps a panic on malformed input, should the parser have one, away
-// from the monitor.
-func parseBTF(buf []byte) (spec *btf.Spec, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			spec, err = nil, fmt.Errorf("%w: %v", ErrCorrupt, r)
-		}
-	}()
-	return btf.LoadSpecFromReader(bytes.NewReader(buf))
-}
-
 // structure returns the structure or union of a name.
-func (k *Kernel) structure(name string) (_ btf.Type, err error) {
+func (k *Kernel) structure(name string) (btf.Type, error) { return structureOf(k.types, name) }
+
+func structureOf(types *btf.Spec, name string) (_ btf.Type, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%w: BTF of %s: %v", ErrCorrupt, name, r)
 		}
 	}()
 	var s *btf.Struct
-	err = k.types.TypeByName(name, &s)
+	err = types.TypeByName(name, &s)
 	if err == nil {
 		return s, nil
 	}
 	var u *btf.Union
-	if k.types.TypeByName(name, &u) == nil {
+	if types.TypeByName(name, &u) == nil {
 		return u, nil
 	}
 	if errors.Is(err, btf.ErrNotFound) {
