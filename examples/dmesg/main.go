@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/govmi/govmi/examples/internal/session"
 	"github.com/govmi/govmi/examples/internal/view"
@@ -18,23 +19,32 @@ import (
 func main() { tool().Main() }
 
 func tool() view.Tool {
-	level := uint(7)
+	level, wall := uint(7), false
 	return view.Tool{
 		Name: "dmesg", About: "Prints the kernel's log of a Linux guest.",
 		Flags: func(f *flag.FlagSet) {
 			f.UintVar(&level, "level", level, "leave out messages above this `level`: 3 for errors and worse, 4 for warnings, 6 for information")
+			f.BoolVar(&wall, "T", false, "print the time of day, by the guest's clock as it is now, and not seconds since its start")
 		},
 		Run: func(g *view.Guest) error {
 			records := upTo(g.Kernel.Log(), level)
 			if g.JSON {
 				return view.List(g, "", records, nil)
 			}
+			stamp := sinceStart
+			if wall {
+				c, err := g.Kernel.Clock()
+				if err != nil {
+					return err
+				}
+				stamp = timeOfDay(c)
+			}
 			for rec, err := range records {
 				if err != nil {
 					return err
 				}
 				for line := range strings.SplitSeq(rec.Text, "\n") {
-					if _, err := fmt.Fprintf(g.Out, "[%12.6f] %s\n", rec.Time.Seconds(), session.Printable(line)); err != nil {
+					if _, err := fmt.Fprintf(g.Out, "[%s] %s\n", stamp(rec.Time), session.Printable(line)); err != nil {
 						return err
 					}
 				}
@@ -42,6 +52,14 @@ func tool() view.Tool {
 			return nil
 		},
 	}
+}
+
+func sinceStart(t time.Duration) string { return fmt.Sprintf("%12.6f", t.Seconds()) }
+
+// timeOfDay is for messages of a guest whose clocks show c, in UTC. Like dmesg(1),
+// it takes the guest for one that has never slept.
+func timeOfDay(c linux.Clock) func(time.Duration) string {
+	return func(t time.Duration) string { return c.Wall.Add(t - c.Uptime).Format("2006-01-02 15:04:05.000") }
 }
 
 // upTo leaves out what matters less.
