@@ -41,6 +41,7 @@ type Kernel struct {
 		probe        members[probeFields]
 		iface        members[interfaceFields]
 		namespace    members[namespaceFields]
+		code         members[codeFields]
 		clock        members[clockFields]
 	}
 
