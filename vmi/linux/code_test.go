@@ -197,6 +197,10 @@ func TestCheckCode(t *testing.T) {
 			[]string{"changed code: plain+0x0: a jump to " + foreign}},
 		{"jump behind endbr64", func(g codeGuest) { g.code(cPlain, slices.Concat(endbr, jump(0xe9, cPlain+4, outside))) },
 			[]string{"changed code: plain+0x4: a jump to " + foreign}},
+		{"jump behind a sealed endbr64", func(g codeGuest) {
+			g.code(cPlain, append([]byte{0x66, 0x0f, 0x1f, 0}, jump(0xe9, cPlain+4, outside)...))
+		},
+			[]string{"changed code: plain+0x4: a jump to " + foreign}},
 		{"jump within the kernel", func(g codeGuest) { g.code(cPlain, jump(0xe9, cPlain, cCallee)) }, nil},
 		{"jump by a register", func(g codeGuest) { g.code(cPlain, append(to(0x48, 0xb8), 0xff, 0xe0)) },
 			[]string{"changed code: plain+0x0: a jump to " + foreign}},
