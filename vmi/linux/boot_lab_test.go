@@ -85,7 +85,8 @@ func testBoot(t *testing.T, g *labtest.Guest) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, fmt.Sprintf("%+v", typ))
+			size, _ := btf.Sizeof(typ) // functions have none
+			all = append(all, fmt.Sprintf("%T %s, %d bytes", typ, typ.TypeName(), size))
 		}
 		return all
 	}

@@ -41,7 +41,6 @@ type Kernel struct {
 		probe        members[probeFields]
 		iface        members[interfaceFields]
 		namespace    members[namespaceFields]
-		code         members[codeFields]
 		clock        members[clockFields]
 	}
 
