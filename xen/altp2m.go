@@ -187,6 +187,38 @@ func (d *Domain) SetViewAccess(v View, gfn GFN, a Access) error {
 	return d.failView(op, err, advice)
 }
 
+// SetOwnAccess says what the guest may do with the page at gfn in the domain's own
+// p2m, which view 0 shows, as [Monitor.SetAccess] does: but it needs altp2m in
+// place of a ring, and only the caller allows it again. Views that have shown the
+// page already take the access over, others when they show it first; what they
+// have of their own at gfn is lost. Without a monitor Xen allows what the guest
+// does, and forgets the rest. There has to be memory. [AccessW] and [AccessWX] are
+// refused.
+func (d *Domain) SetOwnAccess(gfn GFN, a Access) error {
+	const op = "altp2m set_mem_access"
+	access, err := d.access(op, a)
+	if err != nil {
+		return err
+	}
+	err = d.hyp.conn.SetViewAccess(uint16(d.id), 0, uint64(gfn), access)
+	advice := ""
+	if errors.Is(err, syscall.ENOMEM) {
+		advice = poolFull
+	}
+	return d.failView(op, err, advice)
+}
+
+// VCPUView returns the view that a vCPU is in. Unless the domain is paused, it may
+// be in another one by now.
+func (d *Domain) VCPUView(v VCPU) (View, error) {
+	view, err := d.hyp.conn.VCPUView(uint16(d.id), uint32(v))
+	advice := ""
+	if errors.Is(err, syscall.EINVAL) {
+		advice = "no such vCPU"
+	}
+	return View(view), d.failView("altp2m get_p2m_idx", err, advice)
+}
+
 // access returns this release's number for a kind of access.
 func (d *Domain) access(op string, a Access) (uint16, error) {
 	version := d.hyp.version

@@ -40,7 +40,7 @@ type field struct{ Offset, Size uintptr }
 
 // structs are all structures of the package, but for those embedded in others.
 var structs = []any{
-	AltP2MAccess{}, AltP2MChange{}, AltP2MOp{}, AltP2MState{}, AltP2MView{},
+	AltP2MAccess{}, AltP2MChange{}, AltP2MOp{}, AltP2MState{}, AltP2MVCPUView{}, AltP2MView{},
 	CR3Entry{}, CR3List{}, CR3Query{}, CR3Set{}, MonitorCR3Op{},
 	DebugOp{}, Domctl{}, GetDomainInfo{}, HVMContext{}, HVMContextPartial{}, MaxMem{}, MonitorCtrlReg{},
 	MonitorMSR{}, MonitorOp{}, MonitorRequest{}, MonitorSync{}, VMEventOp{},

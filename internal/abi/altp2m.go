@@ -20,6 +20,7 @@ const (
 	AltP2MSwitch         = 6
 	AltP2MSetMemAccess   = 7
 	AltP2MChangeGFN      = 8
+	AltP2MGetVCPUView    = 14
 )
 
 // AltP2MOp is struct xen_hvm_altp2m_op.
@@ -58,6 +59,13 @@ type AltP2MChange struct {
 	_      uint32
 	OldGFN uint64
 	NewGFN uint64 // InvalidGFN takes the change back
+}
+
+// AltP2MVCPUView is struct xen_hvm_altp2m_get_vcpu_p2m_idx.
+type AltP2MVCPUView struct {
+	VCPU uint32
+	View uint16
+	_    uint16
 }
 
 // InvalidGFN is INVALID_GFN.

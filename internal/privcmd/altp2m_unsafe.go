@@ -75,3 +75,11 @@ func (c *Conn) SetViewAccess(dom, view uint16, gfn uint64, access uint16) error 
 		u.View, u.GFN, u.Access = view, gfn, access
 	}, nil)
 }
+
+// VCPUView returns the view that a vCPU is in.
+func (c *Conn) VCPUView(dom uint16, vcpu uint32) (view uint16, err error) {
+	err = altp2mOp(c, dom, abi.AltP2MGetVCPUView,
+		func(u *abi.AltP2MVCPUView) { u.VCPU = vcpu },
+		func(u *abi.AltP2MVCPUView) { view = u.View })
+	return view, err
+}

@@ -99,6 +99,12 @@ func (x *Xen) altp2mDomainOp(d *Domain, cmd uint32, u []byte) syscall.Errno {
 		for i := range a.cur {
 			a.cur[i] = view
 		}
+	case abi.AltP2MGetVCPUView:
+		q := hcbuf.Overlay[abi.AltP2MVCPUView](u)
+		if q.VCPU >= uint32(len(a.cur)) {
+			return syscall.EINVAL
+		}
+		q.View = a.cur[q.VCPU]
 	case abi.AltP2MSetMemAccess:
 		return x.viewAccess(d, hcbuf.Overlay[abi.AltP2MAccess](u), *hcbuf.Overlay[uint32](u[4:]))
 	case abi.AltP2MChangeGFN:
@@ -116,7 +122,7 @@ func (x *Xen) altp2mDomainOp(d *Domain, cmd uint32, u []byte) syscall.Errno {
 		if d.page(c.NewGFN) == nil {
 			return syscall.EINVAL
 		}
-		e := a.entry(view, c.OldGFN)
+		e := d.entry(view, c.OldGFN)
 		e.GFN = c.NewGFN
 		a.views[view][c.OldGFN] = e
 	default:
@@ -125,11 +131,16 @@ func (x *Xen) altp2mDomainOp(d *Domain, cmd uint32, u []byte) syscall.Errno {
 	return 0
 }
 
-func (a *altp2m) entry(view uint16, gfn uint64) ViewEntry {
-	if e, ok := a.views[view][gfn]; ok {
+// entry is what a view shows at a frame, by default what the domain's own p2m does.
+func (d *Domain) entry(view uint16, gfn uint64) ViewEntry {
+	if e, ok := d.altp2m.views[view][gfn]; ok {
 		return e
 	}
-	return ViewEntry{GFN: gfn, Access: abi.AccessRWX}
+	e := ViewEntry{GFN: gfn, Access: abi.AccessRWX}
+	if a, ok := d.access[gfn]; ok {
+		e.Access = uint16(a)
+	}
+	return e
 }
 
 func (x *Xen) viewAccess(d *Domain, u *abi.AltP2MAccess, pad uint32) syscall.Errno {
@@ -146,10 +157,18 @@ func (x *Xen) viewAccess(d *Domain, u *abi.AltP2MAccess, pad uint32) syscall.Err
 	case deflt:
 		u.Access = abi.AccessRWX
 	}
-	if u.View == 0 {
-		x.violate("the host p2m is changed")
+	if u.View == 0 { // the domain's own p2m, whose changes go to the views that have the page
+		if delete(d.access, u.GFN); u.Access != abi.AccessRWX {
+			d.access[u.GFN] = uint8(u.Access)
+		}
+		for _, v := range d.altp2m.views {
+			if _, ok := v[u.GFN]; ok {
+				v[u.GFN] = ViewEntry{GFN: u.GFN, Access: u.Access}
+			}
+		}
+		return 0
 	}
-	e := d.altp2m.entry(u.View, u.GFN)
+	e := d.entry(u.View, u.GFN)
 	e.Access = u.Access
 	d.altp2m.views[u.View][u.GFN] = e
 	return 0
@@ -180,5 +199,5 @@ func (d *Domain) Views() int {
 func (d *Domain) ViewEntry(view uint16, gfn uint64) ViewEntry {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
-	return d.altp2m.entry(view, gfn)
+	return d.entry(view, gfn)
 }

@@ -502,6 +502,7 @@ func (x *Xen) memoryOp(cmd, arg uint64) (int64, syscall.Errno) {
 			x.violate("page %#x removed beside a ring: Xen would forget answers that vCPUs have not taken yet", *gfn)
 		}
 		delete(d.slots, *gfn)
+		delete(d.access, *gfn)
 		return 1, 0
 	}
 	return 0, syscall.ENOSYS

@@ -170,6 +170,7 @@ static void hypercalls(void)
     STRUCT(AltP2MView, struct xen_hvm_altp2m_view, F(View, view) F(DefaultAccess, hvmmem_default_access));
     STRUCT(AltP2MAccess, struct xen_hvm_altp2m_mem_access,
         F(View, view) F(Access, access) F(GFN, gfn));
+    STRUCT(AltP2MVCPUView, struct xen_hvm_altp2m_get_vcpu_p2m_idx, F(VCPU, vcpu_id) F(View, altp2m_idx));
     STRUCT(AltP2MChange, struct xen_hvm_altp2m_change_gfn,
         F(View, view) F(OldGFN, old_gfn) F(NewGFN, new_gfn));
     STRUCT(HVMHWCPU, struct hvm_hw_cpu,
@@ -377,6 +378,7 @@ static void constants(void)
     N(AltP2MSwitch, HVMOP_altp2m_switch_p2m);
     N(AltP2MSetMemAccess, HVMOP_altp2m_set_mem_access);
     N(AltP2MChangeGFN, HVMOP_altp2m_change_gfn);
+    N(AltP2MGetVCPUView, HVMOP_altp2m_get_p2m_idx);
     N(DMOpInjectEvent, XEN_DMOP_inject_event);
     N(EventTypeSoftwareException, XEN_DMOP_EVENT_sw_exc);
     N(HVMSaveEnd, HVM_SAVE_CODE(END));

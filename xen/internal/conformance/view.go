@@ -18,6 +18,9 @@ func noViews(e *env) error {
 	e.want("SetAltP2M", e.dom.SetAltP2M(true), xen.ErrNotSupported)
 	_, err := e.dom.CreateView()
 	e.want("CreateView", err, xen.ErrNotSupported)
+	_, err = e.dom.VCPUView(0)
+	e.want("VCPUView", err, xen.ErrNotSupported)
+	e.want("SetOwnAccess", e.dom.SetOwnAccess(1, xen.AccessRX), xen.ErrNotSupported)
 	_, err = e.dom.AltP2M()
 	return err
 }
@@ -55,7 +58,18 @@ func viewsCheck(e *env) {
 	}
 	e.must(e.dom.ChangeGFN(v, 1, spare))
 	e.must(e.dom.ResetGFN(v, 1))
+	at := func(want xen.View) {
+		e.Helper()
+		if got, err := e.dom.VCPUView(0); got != want || err != nil {
+			e.Errorf("vCPU 0 is in view %d, %v, want %d", got, err, want)
+		}
+	}
+	at(0)
 	e.must(e.dom.SwitchView(v))
+	at(v)
+	if _, err := e.dom.VCPUView(1000); err == nil {
+		e.Error("vCPU 1000 is in a view")
+	}
 	e.want("destroying a view in use", e.dom.DestroyView(v), xen.ErrBusy)
 	e.must(e.dom.SwitchView(0))
 	e.must(e.dom.DestroyView(v))
@@ -88,9 +102,12 @@ func viewAccess(e *env) {
 	} {
 		e.must(e.dom.SetViewAccess(v, 1, a))
 	}
+	e.must(e.dom.SetOwnAccess(1, xen.AccessRX))
+	e.must(e.dom.SetOwnAccess(1, xen.AccessDefault))
 	// They would crash the guest.
 	for _, a := range []xen.Access{xen.AccessW, xen.AccessWX} {
 		e.want(a.String(), e.dom.SetViewAccess(v, 1, a), xen.ErrNotSupported)
+		e.want(a.String(), e.dom.SetOwnAccess(1, a), xen.ErrNotSupported)
 	}
 	// Before 4.20 its number was that of the default.
 	err = e.dom.SetViewAccess(v, 1, xen.AccessRPW)
