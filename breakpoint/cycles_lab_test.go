@@ -100,7 +100,7 @@ func cycle(ctx context.Context, dom *xen.Domain, kernel *linux.Kernel) (hits int
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, mon.Close()) }()
-	views, err := breakpoint.OpenViews(dom, vmi.MapperFunc(dom.MapFrames))
+	views, err := breakpoint.OpenViews(dom, vmi.MapperFunc(dom.MapFrames), nil)
 	if err != nil {
 		return 0, err
 	}

@@ -12,13 +12,14 @@ import (
 	"github.com/govmi/govmi/xen"
 )
 
-// ErrExists reports a second breakpoint at one address.
+// ErrExists reports an address at which there cannot be another breakpoint.
 var ErrExists = errors.New("address has a breakpoint")
 
 // Handler is called for each execution of a breakpoint's instruction, before
 // it takes effect: r.Regs.RIP is its address. An answer that neither acts nor
 // steps, such as the zero Response, steps over it; any other answer is taken as
-// it is. Rules of [xen.Handler] apply.
+// it is. A view that it switches to is that after the step. Rules of [xen.Handler]
+// apply.
 type Handler func(r *xen.Request) xen.Response
 
 // Domain is what the engine does to a guest. [xen.Domain] is one.
@@ -36,16 +37,18 @@ type Domain interface {
 type Engine struct {
 	frames vmi.FrameMapper
 	dom    Domain
+	how    Strategy
 	views  *Views // nil if breakpoints are in the guest's own frames
 	view   xen.View
+	owned  bool // the views are the engine's own, see Open
 
-	armed  atomic.Pointer[map[vmi.PhysAddr]*Breakpoint]
+	sites  atomic.Pointer[map[vmi.PhysAddr]*site]
 	mapped atomic.Pointer[map[xen.GFN]*frame]
 
-	mu     sync.Mutex // serialises changes; Handle takes no lock
+	mu     sync.Mutex // serialises changes; Handle takes it for one-shots only
 	closed bool
 
-	hits, stale, foreign, overwritten, refreshed, writes atomic.Uint64
+	hits, stale, foreign, overwritten, refreshed, writes, reads atomic.Uint64
 }
 
 // Stats counts what an [Engine] saw.
@@ -61,87 +64,141 @@ type Stats struct {
 	// Refreshed is the number of frames copied again because the guest changed
 	// its own, see [Engine.Refresh].
 	Refreshed uint64
-	// Writes is the number of the guest's writes to such frames in the view.
-	Writes uint64
+	// Writes is the number of the guest's writes to such frames in the view, and
+	// Reads that of its reads.
+	Writes, Reads uint64
 }
 
-// Breakpoint is one patched instruction.
+// Breakpoint is a caller's interest in one instruction. Several at one address
+// share its int3, which is in place while one of them is armed; the handlers run
+// in the order in which they were armed.
 type Breakpoint struct {
 	engine  *Engine
+	site    *site
 	addr    vmi.VirtAddr
-	phys    vmi.PhysAddr
 	handler Handler
-	insn    [16]byte // the original instruction, padded with NOPs
-	skip    uint64   // its length if it does nothing, else 0
-	inPlace bool     // the int3 is; guarded by engine.mu
+	when    Condition
+	oneShot bool
+	alone   []*Breakpoint // only itself
+
+	fired        atomic.Bool
+	hits, passed atomic.Uint64
+
+	armed, removed bool // guarded by engine.mu
+}
+
+// InsertOptions configure [Engine.InsertWith]; nil means the zero value.
+type InsertOptions struct {
+	// When, if set, says which hits are the handler's; the others go on as if
+	// there were no handler.
+	When Condition
+	// OneShot disarms the breakpoint at its first hit, before its handler, which
+	// may arm it again: the handler is called once, however many vCPUs are on
+	// their way.
+	OneShot bool
+	// Disarmed leaves it to [Breakpoint.Arm] to put the breakpoint in place.
+	Disarmed bool
 }
 
 // New returns an engine without breakpoints, which will be in the guest's own
 // frames, patched through frames: each vCPU runs into them. [Views.NewEngine]
 // returns one whose breakpoints are in a view.
 func New(frames vmi.FrameMapper, dom Domain) *Engine {
-	e := &Engine{frames: frames, dom: dom}
-	e.armed.Store(&map[vmi.PhysAddr]*Breakpoint{})
+	e := &Engine{frames: frames, dom: dom, how: PatchedByte}
+	e.sites.Store(&map[vmi.PhysAddr]*site{})
 	e.mapped.Store(&map[xen.GFN]*frame{})
 	return e
+}
+
+// Strategy returns where the engine's breakpoints are and how vCPUs get past
+// them; it is [Automatic] in a view where each instruction has its own way.
+func (e *Engine) Strategy() Strategy { return e.how }
+
+// Probes is [Views.Probes] of the engine's views, and 0 without.
+func (e *Engine) Probes() uint64 {
+	if e.views == nil {
+		return 0
+	}
+	return e.views.Probes()
 }
 
 // Insert places a breakpoint on the instruction at va, as space maps it now.
 // Events must already be served by Handle: the first hit may come before
 // Insert returns. The guest is paused for the moment. Errors wrap
-// [ErrInstruction] if the instruction cannot be stepped over, [ErrExists] if the
-// address has a breakpoint.
+// [ErrInstruction] if the instruction cannot be stepped over.
 func (e *Engine) Insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
-	return e.insertNew(space, va, h, true)
+	return e.InsertWith(space, va, h, nil)
 }
 
 // InsertDisarmed is Insert of a breakpoint that [Breakpoint.Arm] is to put in
 // place.
 func (e *Engine) InsertDisarmed(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
-	return e.insertNew(space, va, h, false)
+	return e.InsertWith(space, va, h, &InsertOptions{Disarmed: true})
 }
 
-func (e *Engine) insertNew(space vmi.AddressSpace, va vmi.VirtAddr, h Handler, armed bool) (*Breakpoint, error) {
+// InsertWith is Insert with options.
+func (e *Engine) InsertWith(space vmi.AddressSpace, va vmi.VirtAddr, h Handler, o *InsertOptions) (*Breakpoint, error) {
+	if o == nil {
+		o = &InsertOptions{}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil, fmt.Errorf("breakpoint at %v: %w", va, os.ErrClosed)
 	}
-	b, err := e.insert(space, va, h)
-	if err == nil && armed {
-		f := (*e.mapped.Load())[b.phys.GFN()]
-		if err = e.paused(func() { b.inPlace = f.arm(b.phys.Offset()) }); err != nil {
-			e.remove(b)
-		}
-	}
+	s, err := e.site(space, va)
 	if err != nil {
+		return nil, fmt.Errorf("breakpoint at %v: %w", va, err)
+	}
+	b := &Breakpoint{engine: e, site: s, addr: va, handler: h, when: o.When, oneShot: o.OneShot}
+	b.alone = []*Breakpoint{b}
+	s.users++
+	if o.Disarmed {
+		return b, nil
+	}
+	if s.inPlace.Load() {
+		s.arm(b)
+		return b, nil
+	}
+	var refused error
+	err = e.paused(func() { refused = e.arm(b) })
+	if err = errors.Join(refused, err); err != nil {
+		e.remove(b)
 		return nil, fmt.Errorf("breakpoint at %v: %w", va, err)
 	}
 	return b, nil
 }
 
-func (e *Engine) insert(space vmi.AddressSpace, va vmi.VirtAddr, h Handler) (*Breakpoint, error) {
+// site returns the instruction at va, ready for the first of its breakpoints.
+func (e *Engine) site(space vmi.AddressSpace, va vmi.VirtAddr) (*site, error) {
 	phys, err := space.Translate(va)
 	if err != nil {
 		return nil, err
 	}
-	if (*e.armed.Load())[phys] != nil {
-		return nil, ErrExists
+	if s := (*e.sites.Load())[phys]; s != nil {
+		return s, nil
 	}
-	b := &Breakpoint{engine: e, addr: va, phys: phys, handler: h}
-	if err := e.original(space, b); err != nil {
+	b, err := e.original(space, va)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCode(b, e.how)
+	if err != nil {
 		return nil, err
 	}
 	f, err := e.frame(phys.GFN())
 	if err != nil {
 		return nil, err
 	}
+	s := &site{phys: phys, frame: f}
+	s.code.Store(c)
+	s.told.Store(new([]*Breakpoint))
 	// Known before it is executed.
-	armed := maps.Clone(*e.armed.Load())
-	armed[phys] = b
-	e.armed.Store(&armed)
-	f.original[phys.Offset()] = f.bytes[phys.Offset()]
-	return b, nil
+	sites := maps.Clone(*e.sites.Load())
+	sites[phys] = s
+	e.sites.Store(&sites)
+	f.original[phys.Offset()] = b[0]
+	return s, nil
 }
 
 // paused runs change while the guest stands still. A processor needs no pause
@@ -160,12 +217,12 @@ func (e *Engine) paused(change func()) error {
 	return e.dom.Unpause()
 }
 
-// original reads b's instruction as it is without breakpoints.
-func (e *Engine) original(space vmi.AddressSpace, b *Breakpoint) error {
+// original reads the instruction at va as it is without breakpoints.
+func (e *Engine) original(space vmi.AddressSpace, va vmi.VirtAddr) ([]byte, error) {
 	var code [maxInsn]byte
 	n := 0
 	for n < len(code) {
-		at := b.addr + vmi.VirtAddr(n)
+		at := va + vmi.VirtAddr(n)
 		part := code[n:min(len(code), n+xen.PageSize-int(at%xen.PageSize))]
 		phys, err := space.Translate(at)
 		if err == nil {
@@ -175,29 +232,21 @@ func (e *Engine) original(space vmi.AddressSpace, b *Breakpoint) error {
 			if n > 0 {
 				break // the instruction may end before the next page
 			}
-			return err
+			return nil, err
 		}
 		if f := (*e.mapped.Load())[phys.GFN()]; f != nil {
 			f.undo(part, phys.Offset())
 		}
 		n += len(part)
 	}
-	length, idle, err := instruction(code[:n])
-	if err != nil {
-		return err
-	}
-	if idle {
-		b.skip = uint64(length)
-	}
-	for i := range b.insn {
-		b.insn[i] = 0x90
-	}
-	copy(b.insn[:], code[:length])
-	return nil
+	return code[:n], nil
 }
 
 func (e *Engine) frame(gfn xen.GFN) (*frame, error) {
 	if f := (*e.mapped.Load())[gfn]; f != nil {
+		if f.shadow != nil && f.shadow.stale() {
+			e.refresh(f)
+		}
 		return f, nil
 	}
 	var f *frame
@@ -219,31 +268,50 @@ func (e *Engine) frame(gfn xen.GFN) (*frame, error) {
 // Addr returns the breakpoint's virtual address.
 func (b *Breakpoint) Addr() vmi.VirtAddr { return b.addr }
 
-// Remove puts the original byte back, also if it returns an error because the
-// guest could not be paused for it. Events already on their way are answered so
-// that the vCPU executes the original instruction. It is idempotent.
+// Hits returns how often the breakpoint's handler was called, and how often its
+// condition kept it from that.
+func (b *Breakpoint) Hits() (hits, passed uint64) { return b.hits.Load(), b.passed.Load() }
+
+// Remove takes the breakpoint away, and with the last one at the address the
+// int3, also if it returns an error because the guest could not be paused for it.
+// Events already on their way are answered so that the vCPU executes the original
+// instruction. It is idempotent.
 func (b *Breakpoint) Remove() error {
 	e := b.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if b.removed || e.closed {
+		return nil
+	}
+	if !b.armed || b.site.armed > 1 {
+		e.remove(b) // no byte changes
+		return nil
+	}
 	return e.paused(func() { e.remove(b) })
 }
 
 func (e *Engine) remove(b *Breakpoint) {
-	if (*e.armed.Load())[b.phys] != b {
+	if b.removed || e.closed {
 		return
 	}
+	b.removed = true
 	e.disarm(b)
-	delete((*e.mapped.Load())[b.phys.GFN()].original, b.phys.Offset())
-	armed := maps.Clone(*e.armed.Load())
-	delete(armed, b.phys)
-	e.armed.Store(&armed)
+	s := b.site
+	s.forget(b)
+	if s.users--; s.users > 0 {
+		return
+	}
+	delete(s.frame.original, s.phys.Offset())
+	sites := maps.Clone(*e.sites.Load())
+	delete(sites, s.phys)
+	e.sites.Store(&sites)
 }
 
-// Disarm takes the int3 away but keeps the breakpoint, at the cost of one
-// store; Arm puts it back. A breakpoint that is wanted only at times costs the
-// guest nothing in between. Neither pauses the guest: they are for handlers,
-// whose vCPU stands still, in guests of one vCPU. Disarm is idempotent.
+// Disarm keeps the breakpoint but has it cost the guest nothing; Arm puts it
+// back. If it is the only one at its address that is armed, that is one store.
+// Neither pauses the guest: they are for handlers, whose vCPU stands still. On a
+// processor other vCPUs see the one byte change at once. An event that is on its
+// way then still counts. Disarm is idempotent.
 func (b *Breakpoint) Disarm() {
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()
@@ -251,33 +319,67 @@ func (b *Breakpoint) Disarm() {
 }
 
 func (e *Engine) disarm(b *Breakpoint) {
-	if !b.inPlace {
+	if !b.armed || e.closed {
 		return
 	}
-	b.inPlace = false
-	if !(*e.mapped.Load())[b.phys.GFN()].disarm(b.phys.Offset()) {
-		e.overwritten.Add(1)
+	s := b.site
+	if s.disarm(b); s.armed > 0 || !s.inPlace.Load() {
+		return
 	}
+	e.restore(s)
 }
 
-// Arm puts the int3 of a disarmed breakpoint back; it is idempotent. It
-// returns an error wrapping [ErrInstruction] if the guest has changed the
-// instruction meanwhile, [os.ErrClosed] if the breakpoint was removed.
+// restore takes the int3 away. What is on its way until then counts as a hit.
+func (e *Engine) restore(s *site) {
+	if !s.frame.disarm(s.phys.Offset()) {
+		e.overwritten.Add(1)
+	}
+	s.inPlace.Store(false)
+}
+
+// Arm puts a disarmed breakpoint back; it is idempotent. It returns an error
+// wrapping [ErrInstruction] if the guest has changed the instruction meanwhile,
+// [os.ErrClosed] if the breakpoint was removed.
 func (b *Breakpoint) Arm() error {
 	e := b.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if (*e.armed.Load())[b.phys] != b {
-		return fmt.Errorf("breakpoint at %v: %w", b.addr, os.ErrClosed)
+	if err := e.arm(b); err != nil {
+		return fmt.Errorf("breakpoint at %v: %w", b.addr, err)
 	}
-	if b.inPlace {
-		return nil
-	}
-	if !(*e.mapped.Load())[b.phys.GFN()].arm(b.phys.Offset()) {
-		return fmt.Errorf("breakpoint at %v: %w: the guest has changed it", b.addr, ErrInstruction)
-	}
-	b.inPlace = true
 	return nil
+}
+
+func (e *Engine) arm(b *Breakpoint) error {
+	s := b.site
+	there := s.inPlace.Load()
+	switch {
+	case b.removed || e.closed:
+		return os.ErrClosed
+	case b.armed && there:
+		return nil
+	case !there && !s.frame.armable(s.phys.Offset()):
+		return fmt.Errorf("%w: the guest has changed it", ErrInstruction)
+	}
+	b.fired.Store(false)
+	if !b.armed {
+		s.arm(b)
+	}
+	if !there {
+		s.inPlace.Store(true) // before a vCPU can tell
+		s.frame.arm(s.phys.Offset())
+	}
+	return nil
+}
+
+// fire reports whether a one-shot breakpoint's hit is its first, and disarms it
+// then.
+func (b *Breakpoint) fire() bool {
+	if !b.fired.CompareAndSwap(false, true) {
+		return false
+	}
+	b.Disarm()
+	return true
 }
 
 // Handle answers one software breakpoint event; set it as the handler of a
@@ -285,20 +387,14 @@ func (b *Breakpoint) Arm() error {
 // the guest's own, which it gives back.
 func (e *Engine) Handle(r *xen.Request) xen.Response {
 	phys := vmi.PhysAddr(r.Breakpoint.GFN)<<xen.PageShift | vmi.PhysAddr(r.Regs.RIP%xen.PageSize)
-	if b := (*e.armed.Load())[phys]; b != nil && e.sees(r) {
-		e.hits.Add(1)
-		resp := b.handler(r)
-		switch {
-		case resp.Action != xen.Continue || resp.Step != xen.NoStep:
-		case b.skip != 0: // cheaper than having Xen emulate nothing
-			r.Regs.RIP += b.skip
-			resp.Action, resp.Regs = xen.SetRegisters, &r.Regs
-		default:
-			resp.Action, resp.Insn = xen.EmulateInsn, b.insn
+	if s := (*e.sites.Load())[phys]; s != nil && e.sees(r) {
+		// An int3 that is there while ours is not is the guest's own; one that is not
+		// there any more was when the vCPU came.
+		if s.inPlace.Load() || s.frame.bytes[phys.Offset()] != int3 {
+			e.hits.Add(1)
+			return e.over(s, r, s.tell(r))
 		}
-		return resp
-	}
-	if f := (*e.mapped.Load())[r.Breakpoint.GFN]; f != nil && f.seen(e.sees(r))[phys.Offset()] != int3 {
+	} else if f := (*e.mapped.Load())[r.Breakpoint.GFN]; f != nil && f.seen(e.sees(r))[phys.Offset()] != int3 {
 		e.stale.Add(1)
 		return xen.Response{} // executes what is there now
 	}
@@ -309,6 +405,27 @@ func (e *Engine) Handle(r *xen.Request) xen.Response {
 	return xen.Response{}
 }
 
+// over lets the vCPU get past the instruction, unless the handlers' answer does.
+func (e *Engine) over(s *site, r *xen.Request, resp xen.Response) xen.Response {
+	if resp.Action != xen.Continue || resp.Step != xen.NoStep {
+		return resp
+	}
+	switch c := s.code.Load(); c.way {
+	case skip: // cheaper than having Xen emulate nothing
+		r.Regs.RIP += uint64(c.length)
+		resp.Action, resp.Regs = xen.SetRegisters, &r.Regs
+	case emulate:
+		resp.Action, resp.Insn = xen.EmulateInsn, c.insn
+	default:
+		back := resp.View
+		if !resp.Switch {
+			back = e.views.back(r)
+		}
+		e.views.step(r.VCPU, c.way, back, &resp)
+	}
+	return resp
+}
+
 // sees reports whether the vCPU of a request sees the engine's breakpoints.
 func (e *Engine) sees(r *xen.Request) bool { return e.views == nil || r.View == e.view }
 
@@ -317,7 +434,7 @@ func (e *Engine) Stats() Stats {
 	return Stats{
 		Hits: e.hits.Load(), Stale: e.stale.Load(),
 		Foreign: e.foreign.Load(), Overwritten: e.overwritten.Load(),
-		Refreshed: e.refreshed.Load(), Writes: e.writes.Load(),
+		Refreshed: e.refreshed.Load(), Writes: e.writes.Load(), Reads: e.reads.Load(),
 	}
 }
 
@@ -332,13 +449,31 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
-	errs := []error{e.paused(func() {
-		for _, b := range *e.armed.Load() {
-			e.remove(b)
+	var errs []error
+	if e.owned {
+		errs = append(errs, gone(e.views.Switch(0)))
+	}
+	errs = append(errs, e.paused(func() {
+		for _, s := range *e.sites.Load() {
+			if s.inPlace.Load() {
+				e.restore(s)
+			}
 		}
-	})}
+	}))
+	e.sites.Store(&map[vmi.PhysAddr]*site{})
 	for _, f := range *e.mapped.Swap(&map[xen.GFN]*frame{}) {
 		errs = append(errs, f.close())
 	}
+	if e.owned {
+		errs = append(errs, e.views.Close())
+	}
 	return errors.Join(errs...)
+}
+
+// gone drops the error of a domain that does not exist any more.
+func gone(err error) error {
+	if errors.Is(err, xen.ErrNoDomain) {
+		return nil
+	}
+	return err
 }

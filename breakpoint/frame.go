@@ -49,15 +49,12 @@ func (f *frame) seen(inside bool) []byte {
 	return f.bytes
 }
 
-// arm patches the byte at off. It fails if the guest has changed the byte
-// since the breakpoint was inserted.
-func (f *frame) arm(off int) bool {
-	if f.bytes[off] != f.original[off] {
-		return false
-	}
-	f.bytes[off] = int3
-	return true
-}
+// armable reports whether the byte at off is what it was when the breakpoint was
+// inserted.
+func (f *frame) armable(off int) bool { return f.bytes[off] == f.original[off] }
+
+// arm patches the byte at off.
+func (f *frame) arm(off int) { f.bytes[off] = int3 }
 
 // disarm puts the byte at off back, unless the guest has patched over it: then
 // what is there is the guest's own and newer. It reports whether it did.

@@ -29,6 +29,9 @@ type gate interface {
 	access(r *xen.Request) xen.Response
 	step(r *xen.Request) xen.Response
 	stats() breakpoint.Stats
+	// quit has all vCPUs leave for good. No event is served any more, and the guest
+	// runs.
+	quit() error
 	// close puts everything back as it was. It is idempotent.
 	close() error
 	String() string
@@ -166,9 +169,12 @@ func (g *viewGate) stats() breakpoint.Stats {
 		s.Overwritten += o.Overwritten
 		s.Refreshed += o.Refreshed
 		s.Writes += o.Writes
+		s.Reads += o.Reads
 	}
 	return s
 }
+
+func (g *viewGate) quit() error { return g.views.Switch(0) }
 
 func (g *viewGate) close() error {
 	if g.closed {
@@ -296,4 +302,5 @@ func (g *byteGate) handle(r *xen.Request) xen.Response { return g.engine.Handle(
 func (g *byteGate) access(*xen.Request) xen.Response   { return xen.Response{} }
 func (g *byteGate) step(*xen.Request) xen.Response     { return xen.Response{} }
 func (g *byteGate) stats() breakpoint.Stats            { return g.engine.Stats() }
+func (g *byteGate) quit() error                        { return nil }
 func (g *byteGate) close() error                       { return g.engine.Close() }

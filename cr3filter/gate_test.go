@@ -71,6 +71,8 @@ func (g *guest) SwitchView(v xen.View) error                       { g.all = v; 
 func (g *guest) ChangeGFN(xen.View, xen.GFN, xen.GFN) error        { return nil }
 func (g *guest) ResetGFN(xen.View, xen.GFN) error                  { return nil }
 func (g *guest) SetViewAccess(xen.View, xen.GFN, xen.Access) error { return nil }
+func (g *guest) SetOwnAccess(xen.GFN, xen.Access) error            { return nil }
+func (g *guest) VCPUView(xen.VCPU) (xen.View, error)               { return g.all, nil }
 func (g *guest) MaximumGPFN() (xen.GFN, error)                     { return 0x10, nil }
 func (g *guest) Populate(xen.GFN) error                            { return nil }
 func (g *guest) RemoveFrame(xen.GFN) error                         { return nil }
@@ -151,7 +153,7 @@ func TestOpenByteGate(t *testing.T) {
 // from outside in a view as well.
 func TestViewGate(t *testing.T) {
 	s := newGuest()
-	views, err := breakpoint.OpenViews(s, s)
+	views, err := breakpoint.OpenViews(s, s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,17 +163,17 @@ func TestViewGate(t *testing.T) {
 	}
 	insert(t, g, s, 0, false)
 	var r xen.Response
-	if err := errors.Join(g.enter(0, &r)); err != nil || r != (xen.Response{Switch: true, View: 1}) {
+	if err := errors.Join(g.enter(0, &r)); err != nil || r != (xen.Response{Switch: true, View: 2}) {
 		t.Errorf("enter: %+v, %v", r, err)
 	}
 	insert(t, g, s, 1, true)
-	if err := g.leave(0, &r); err != nil || r != (xen.Response{Switch: true, View: 2}) {
+	if err := g.leave(0, &r); err != nil || r != (xen.Response{Switch: true, View: 3}) {
 		t.Errorf("leave with a view outside: %+v, %v", r, err)
 	}
 	for _, tt := range []struct {
 		inside []bool
 		want   xen.View
-	}{{[]bool{false}, 2}, {[]bool{true}, 1}} {
+	}{{[]bool{false}, 3}, {[]bool{true}, 2}} {
 		if err := g.start(tt.inside); err != nil || s.all != tt.want {
 			t.Errorf("start with %v: view %d, want %d, %v", tt.inside, s.all, tt.want, err)
 		}
@@ -181,10 +183,10 @@ func TestViewGate(t *testing.T) {
 			View: v, Regs: xen.Registers{RIP: uint64(codeVA) + uint64(off)}, Breakpoint: xen.SoftwareBreakpoint{GFN: codeGFN},
 		}).Action
 	}
-	if at(0, 1) != xen.EmulateInsn || at(1, 1) != xen.EmulateInsn || at(1, 2) != xen.EmulateInsn {
+	if at(0, 2) != xen.EmulateInsn || at(1, 2) != xen.EmulateInsn || at(1, 3) != xen.EmulateInsn {
 		t.Error("a hit is not stepped over")
 	}
-	if at(0, 2) != xen.Continue || at(0, 0) != xen.Continue {
+	if at(0, 3) != xen.Continue || at(0, 0) != xen.Continue {
 		t.Error("a hit outside of what is inside only")
 	}
 	if got := g.stats().Hits; got != 3 {
@@ -198,7 +200,7 @@ func TestViewGate(t *testing.T) {
 // Without breakpoints for all, outside is the guest's own view.
 func TestViewGateAlone(t *testing.T) {
 	s := newGuest()
-	views, err := breakpoint.OpenViews(s, s)
+	views, err := breakpoint.OpenViews(s, s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

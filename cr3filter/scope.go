@@ -16,9 +16,7 @@ import (
 
 // Domain is what a [Scope] does to a guest. [xen.Domain] is one.
 type Domain interface {
-	breakpoint.Domain
 	breakpoint.ViewDomain
-	Info() (xen.DomainInfo, error)
 	Registers(v xen.VCPU) (*xen.Registers, error)
 }
 
@@ -78,6 +76,8 @@ type ScopeOptions struct {
 	// NoViews has the breakpoints in the guest's own frames, also where altp2m
 	// could have them in a view.
 	NoViews bool
+	// Strategy forces where breakpoints are and how vCPUs get past them.
+	Strategy breakpoint.Strategy
 }
 
 // Handler is called for each execution of a scope's breakpoint by thread t of
@@ -208,8 +208,8 @@ func (s *Scope) choose() (Mechanism, error) {
 }
 
 func (s *Scope) newGate() (gate, error) {
-	if !s.opts.NoViews {
-		views, err := breakpoint.OpenViews(s.guest.Domain, s.guest.Frames)
+	if !s.opts.NoViews && s.opts.Strategy != breakpoint.PatchedByte {
+		views, err := breakpoint.OpenViews(s.guest.Domain, s.guest.Frames, &breakpoint.ViewsOptions{Strategy: s.opts.Strategy})
 		switch {
 		case err == nil:
 			g, err := s.newViewGate(views)
@@ -217,7 +217,7 @@ func (s *Scope) newGate() (gate, error) {
 				return nil, errors.Join(err, views.Close())
 			}
 			return g, nil
-		case !errors.Is(err, xen.ErrNotSupported):
+		case !errors.Is(err, xen.ErrNotSupported), s.opts.Strategy != breakpoint.Automatic:
 			return nil, err
 		}
 	}
@@ -440,7 +440,8 @@ func (s *Scope) Close() error {
 		return nil
 	}
 	s.closed = true
-	errs := []error{s.failed}
+	// While it runs: a vCPU may be on a single step.
+	errs := []error{s.failed, gone(s.gate.quit())}
 	// A guest that cannot be paused is restored all the same.
 	paused := s.guest.Domain.Pause()
 	errs = append(errs, gone(paused), s.gate.close())
