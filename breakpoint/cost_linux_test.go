@@ -94,7 +94,11 @@ func TestHitCost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l.engine.Strategy() != how {
+		want := how
+		if how == Automatic {
+			want = ViewByInstruction
+		}
+		if l.engine.Strategy() != want {
 			t.Errorf("%v was forced, it is %v", how, l.engine.Strategy())
 		}
 		hit := &xenfake.Event{Reason: abi.ReasonSoftwareBreakpoint, Flags: abi.FlagAlternateP2M,
@@ -159,6 +163,7 @@ func TestOpenChooses(t *testing.T) {
 		want Strategy
 		err  error
 	}{
+		{"Intel", xenfake.Config{Capabilities: 0x1f7f, AltP2M: true}, Automatic, ViewByInstruction, nil},
 		{"AMD", xenfake.Config{}, Automatic, PatchedByte, nil},
 		{"Intel without altp2m", xenfake.Config{Capabilities: 0x1f7f}, Automatic, PatchedByte, nil},
 		{"AMD, a view asked for", xenfake.Config{}, ViewFastStep, 0, xen.ErrNotSupported},

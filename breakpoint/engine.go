@@ -111,7 +111,7 @@ func New(frames vmi.FrameMapper, dom Domain) *Engine {
 }
 
 // Strategy returns where the engine's breakpoints are and how vCPUs get past
-// them; it is [Automatic] in a view where each instruction has its own way.
+// them.
 func (e *Engine) Strategy() Strategy { return e.how }
 
 // Probes is [Views.Probes] of the engine's views, and 0 without.

@@ -50,20 +50,20 @@ func TestInstruction(t *testing.T) {
 // What the processor cannot execute alone is refused where it would have to, and
 // what it can is not, though Xen does not emulate it.
 func TestStrategies(t *testing.T) {
-	const all = 4 // strategies from ViewFastStep on
+	const all = 5 // strategies from ViewByInstruction on
 	for _, tc := range []struct {
 		name string
 		code []byte
 		want [all]string // by strategy, empty if refused
 	}{
-		{"nop", []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, [all]string{"skip", "skip", "skip", "skip"}},
-		{"push rbp", []byte{0x55}, [all]string{"fast", "emulate", "two", "emulate"}},
-		{"movups", []byte{0x0f, 0x10, 0xc1}, [all]string{"fast", "", "two", ""}},
-		{"vpxor", []byte{0xc5, 0xf9, 0xef, 0xc0, 0xc3}, [all]string{"fast", "", "two", ""}},
-		{"syscall", []byte{0x0f, 0x05}, [all]string{"fast", "", "two", ""}},
-		{"pause", []byte{0xf3, 0x90}, [all]string{"fast", "", "two", ""}},
-		{"mov ss, eax", []byte{0x8e, 0xd0}, [all]string{"fast", "", "two", ""}},
-		{"movsb", []byte{0xa4}, [all]string{"fast", "", "two", ""}},
+		{"nop", []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, [all]string{"skip", "skip", "skip", "skip", "skip"}},
+		{"push rbp", []byte{0x55}, [all]string{"emulate", "fast", "emulate", "two", "emulate"}},
+		{"movups", []byte{0x0f, 0x10, 0xc1}, [all]string{"fast", "fast", "", "two", ""}},
+		{"vpxor", []byte{0xc5, 0xf9, 0xef, 0xc0, 0xc3}, [all]string{"fast", "fast", "", "two", ""}},
+		{"syscall", []byte{0x0f, 0x05}, [all]string{"fast", "fast", "", "two", ""}},
+		{"pause", []byte{0xf3, 0x90}, [all]string{"fast", "fast", "", "two", ""}},
+		{"mov ss, eax", []byte{0x8e, 0xd0}, [all]string{"fast", "fast", "", "two", ""}},
+		{"movsb", []byte{0xa4}, [all]string{"fast", "fast", "", "two", ""}},
 		{"rep movsb", []byte{0xf3, 0xa4}, [all]string{}},
 		{"rep stosq", []byte{0xf3, 0x48, 0xab}, [all]string{}},
 		{"mov cr3, rax", []byte{0x0f, 0x22, 0xd8}, [all]string{}},
@@ -80,7 +80,7 @@ func TestStrategies(t *testing.T) {
 		names := map[way]string{skip: "skip", emulate: "emulate", fastStep: "fast", twoTrips: "two"}
 		var got [all]string
 		for i := range got {
-			c, err := newCode(tc.code, ViewFastStep+Strategy(i))
+			c, err := newCode(tc.code, ViewByInstruction+Strategy(i))
 			if err == nil {
 				got[i] = names[c.way]
 			} else if !errors.Is(err, ErrInstruction) {

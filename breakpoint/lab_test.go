@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -27,47 +28,113 @@ import (
 // getppid is a system call's function whose callers the tests know.
 const getppid = "__x64_sys_getppid"
 
-// session is a monitor with breakpoints on a guest.
-type session struct {
+// target is a guest whose kernel is known.
+type target struct {
 	hyp    *xen.Hypervisor
 	dom    *xen.Domain
 	mem    *vmi.Memory
 	kernel *linux.Kernel
+}
+
+func openTarget(domain string) (g *target, err error) {
+	g = &target{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.Close())
+		}
+	}()
+	if g.hyp, err = xen.Open(nil); err != nil {
+		return g, err
+	}
+	if g.dom, err = g.hyp.LookupDomain(domain); err != nil {
+		return g, err
+	}
+	regs, err := g.dom.AllRegisters()
+	if err != nil {
+		return g, err
+	}
+	g.mem = vmi.NewMemory(vmi.MapperFunc(g.dom.MapFrames), nil)
+	g.kernel, err = linux.Open(g.mem, regs)
+	return g, err
+}
+
+func (g *target) Close() error {
+	var errs []error
+	if g.mem != nil {
+		errs = append(errs, g.mem.Close())
+	}
+	if g.hyp != nil {
+		errs = append(errs, g.hyp.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// session is a monitor with breakpoints on a guest.
+type session struct {
+	*target
+	own    bool // the target is the session's
 	mon    *xen.Monitor
 	engine *breakpoint.Engine
 	loop   *vmi.Loop
+	// answerAccess, if set, may answer accesses to memory in the engine's place.
+	answerAccess func(r *xen.Request) (xen.Response, bool)
 }
 
-func attach(domain string) (s *session, err error) {
-	s = &session{}
+// Serve is the monitor's, with answerAccess.
+func (s *session) Serve(ctx context.Context, h xen.Handler) error {
+	return s.mon.Serve(ctx, func(r *xen.Request) xen.Response {
+		if r.Reason == xen.ReasonMemAccess && s.answerAccess != nil {
+			if resp, ok := s.answerAccess(r); ok {
+				return resp
+			}
+		}
+		return h(r)
+	})
+}
+
+// attach has its breakpoints in the guest's own frames.
+func attach(domain string) (*session, error) {
+	g, err := openTarget(domain)
+	if err != nil {
+		return nil, err
+	}
+	s, err := g.attach(breakpoint.PatchedByte)
+	if err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	s.own = true
+	return s, nil
+}
+
+func (g *target) attach(how breakpoint.Strategy) (s *session, err error) {
+	s = &session{target: g}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.hyp, err = xen.Open(nil); err != nil {
-		return s, err
-	}
-	if s.dom, err = s.hyp.LookupDomain(domain); err != nil {
-		return s, err
-	}
-	regs, err := s.dom.AllRegisters()
-	if err != nil {
-		return s, err
-	}
-	s.mem = vmi.NewMemory(vmi.MapperFunc(s.dom.MapFrames), nil)
-	if s.kernel, err = linux.Open(s.mem, regs); err != nil {
-		return s, err
-	}
 	if s.mon, err = s.dom.OpenMonitor(nil); err != nil {
 		return s, err
 	}
-	s.engine = breakpoint.New(vmi.MapperFunc(s.dom.MapFrames), s.dom)
-	s.loop = vmi.NewLoop(s.mon)
-	if err := s.loop.OnSoftwareBreakpoint(s.engine.Handle); err != nil {
-		return s, err
-	}
-	return s, s.mon.EnableSoftwareBreakpoint()
+	s.loop = vmi.NewLoop(s)
+	s.engine, err = breakpoint.Open(breakpoint.Guest{
+		Domain: s.dom, Monitor: s.mon, Frames: vmi.MapperFunc(s.dom.MapFrames), Loop: s.loop,
+	}, &breakpoint.Options{Strategy: how})
+	return s, err
+}
+
+// serve has the loop run until stop, which is idempotent.
+func (s *session) serve(t testing.TB) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.loop.Run(ctx) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("loop: %v", err)
+		}
+	})
 }
 
 func (s *session) insert(symbol string, h breakpoint.Handler) error {
@@ -88,11 +155,8 @@ func (s *session) Close() error {
 	if s.mon != nil {
 		errs = append(errs, s.mon.Close())
 	}
-	if s.mem != nil {
-		errs = append(errs, s.mem.Close())
-	}
-	if s.hyp != nil {
-		errs = append(errs, s.hyp.Close())
+	if s.own {
+		errs = append(errs, s.target.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -27,6 +27,7 @@ type model struct {
 	engines []*Engine
 	views   *Views
 	b       *Breakpoint
+	handler Handler
 	home    []xen.View // where each vCPU is to be at the end
 	hits    []int      // of each vCPU
 	due     []due      // of each vCPU
@@ -38,6 +39,7 @@ type model struct {
 type due struct {
 	begun bool
 	hit   bool // it is to be one
+	loose bool // or not: its breakpoint was removed meanwhile
 	got   int
 }
 
@@ -50,10 +52,21 @@ type move struct {
 var (
 	disarm = move{"disarm", func(r *model) error { r.armed = false; r.b.Disarm(); return nil }}
 	arm    = move{"arm", func(r *model) error { r.armed = true; return r.b.Arm() }}
-	remove = move{"remove", func(r *model) error { r.armed = false; return r.b.Remove() }}
-	leave  = move{"switch to the guest's own view", func(r *model) error { return r.views.Switch(0) }}
-	enter  = move{"switch to the view", func(r *model) error { return r.views.Switch(r.engines[0].View()) }}
-	share  = move{"a second breakpoint comes and goes", func(r *model) error {
+	remove = move{"remove", func(r *model) error {
+		r.armed = false
+		for i := range r.due {
+			r.due[i].loose = true // on its way to nobody
+		}
+		return r.b.Remove()
+	}}
+	insert = move{"insert", func(r *model) (err error) {
+		r.armed = true
+		r.b, err = r.engines[0].Insert(r.m.space(), textVA+at, r.handler)
+		return err
+	}}
+	leave = move{"switch to the guest's own view", func(r *model) error { return r.views.Switch(0) }}
+	enter = move{"switch to the view", func(r *model) error { return r.views.Switch(r.engines[0].View()) }}
+	share = move{"a second breakpoint comes and goes", func(r *model) error {
 		b, err := r.engines[0].Insert(r.m.space(), textVA+at, quiet)
 		if err != nil {
 			return err
@@ -81,6 +94,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{name: "both hit it", script: []move{disarm, arm}},
 	{name: "removed", script: []move{remove}},
+	{name: "removed and inserted", script: []move{remove, insert}},
 	{name: "shared", script: []move{share}},
 	{name: "written to", script: []move{write}},
 	{name: "one in the guest's own view", own: true, script: []move{disarm, arm}},
@@ -96,7 +110,7 @@ func newModel(how Strategy, sc *scenario, rounds []int) (*model, error) {
 	for _, v := range m.vcpus {
 		v.rip = uint64(textVA) + at
 	}
-	handler := func(q *xen.Request) xen.Response {
+	r.handler = func(q *xen.Request) xen.Response {
 		r.hits[q.VCPU]++
 		return xen.Response{}
 	}
@@ -104,9 +118,9 @@ func newModel(how Strategy, sc *scenario, rounds []int) (*model, error) {
 	if how == PatchedByte {
 		e := New(m, m)
 		r.engines = []*Engine{e}
-		m.handlers[xen.ReasonSoftwareBreakpoint] = e.Handle
+		m.handlers[xen.ReasonSoftwareBreakpoint], m.handlers[xen.ReasonSingleStep] = e.Handle, quiet
 		var err error
-		r.b, err = e.InsertWith(m.space(), textVA+at, handler, o)
+		r.b, err = e.InsertWith(m.space(), textVA+at, r.handler, o)
 		return r, err
 	}
 	s, err := OpenViews(m, m, &ViewsOptions{Strategy: how})
@@ -128,11 +142,11 @@ func newModel(how Strategy, sc *scenario, rounds []int) (*model, error) {
 		}
 		return r.engines[0].Handle(q)
 	}
-	if r.b, err = r.engines[0].InsertWith(m.space(), textVA+at, handler, o); err != nil {
+	if r.b, err = r.engines[0].InsertWith(m.space(), textVA+at, r.handler, o); err != nil {
 		return nil, err
 	}
 	if sc.foreign {
-		if _, err := r.engines[1].Insert(m.space(), textVA+at, handler); err != nil {
+		if _, err := r.engines[1].Insert(m.space(), textVA+at, r.handler); err != nil {
 			return nil, err
 		}
 	}
@@ -211,7 +225,7 @@ func (r *model) run(v *vcpu) {
 	case r.failed != nil:
 	case d.got > 1 || d.got == 1 && !d.hit:
 		r.failed = fmt.Errorf("vCPU %d: %d hits of one execution, which should be one: %v", v.id, d.got, d.hit)
-	case d.got == 0 && d.hit && !r.mayMiss():
+	case d.got == 0 && d.hit && !d.loose && !r.b.oneShot:
 		r.failed = fmt.Errorf("vCPU %d: a hit is lost", v.id)
 	}
 }
@@ -230,10 +244,6 @@ func (r *model) sees(v *vcpu) bool {
 	}
 	return false
 }
-
-// mayMiss: an event that is on its way when its breakpoint is removed, or has fired,
-// is nobody's.
-func (r *model) mayMiss() bool { return r.b.removed || r.b.oneShot }
 
 // check looks at the whole run.
 func (r *model) check(sc *scenario) error {
@@ -282,7 +292,7 @@ func (r *model) key() string {
 
 // explore goes through all orders until one is wrong. tamper, if set, spoils the
 // answers.
-func explore(how Strategy, sc *scenario, rounds []int, tamper func(q *xen.Request, resp *xen.Response)) (runs int, err error) {
+func explore(how Strategy, sc *scenario, rounds []int, tamper func(r *model, q *xen.Request, resp *xen.Response)) (runs int, err error) {
 	seen := map[string]bool{}
 	var path, width []int // what was chosen, and how many there were
 	for {
@@ -294,7 +304,7 @@ func explore(how Strategy, sc *scenario, rounds []int, tamper func(q *xen.Reques
 			for reason, h := range r.m.handlers {
 				r.m.handlers[reason] = func(q *xen.Request) xen.Response {
 					resp := h(q)
-					tamper(q, &resp)
+					tamper(r, q, &resp)
 					return resp
 				}
 			}
@@ -334,7 +344,7 @@ func explore(how Strategy, sc *scenario, rounds []int, tamper func(q *xen.Reques
 // Two vCPUs hit, step, arm, disarm, and are in foreign views, in every order: no hit
 // is lost, none comes twice, and no byte is executed that is not the guest's.
 func TestModel(t *testing.T) {
-	for how := ViewFastStep; how <= PatchedByte; how++ {
+	for how := ViewByInstruction; how <= PatchedByte; how++ {
 		t.Run(how.String(), func(t *testing.T) {
 			for _, sc := range scenarios {
 				if how == PatchedByte && (sc.foreign || sc.own || sc.name == "all switched") {
@@ -355,25 +365,33 @@ func TestModelFinds(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		how    Strategy
-		tamper func(q *xen.Request, resp *xen.Response)
+		tamper func(r *model, q *xen.Request, resp *xen.Response)
 	}{
-		{"the vCPU does not come back", ViewFastStep, func(_ *xen.Request, resp *xen.Response) { resp.StepView = 0 }},
-		{"it does not leave", ViewFastStep, func(q *xen.Request, resp *xen.Response) { resp.View = q.View }},
-		{"it does not step", ViewFastStep, func(_ *xen.Request, resp *xen.Response) { resp.Step = xen.NoStep }},
-		{"it steps on", ViewTwoTrips, func(q *xen.Request, resp *xen.Response) {
+		{"the vCPU does not come back", ViewFastStep, func(_ *model, _ *xen.Request, resp *xen.Response) { resp.StepView = 0 }},
+		{"it does not leave", ViewFastStep, func(_ *model, q *xen.Request, resp *xen.Response) { resp.View = q.View }},
+		{"it does not step", ViewFastStep, func(_ *model, _ *xen.Request, resp *xen.Response) { resp.Step = xen.NoStep }},
+		{"it steps on", ViewTwoTrips, func(_ *model, q *xen.Request, resp *xen.Response) {
 			if q.Reason == xen.ReasonSingleStep {
 				resp.Step = xen.NoStep
 			}
 		}},
-		{"it steps once only", ViewTwoTrips, func(q *xen.Request, resp *xen.Response) {
+		{"it steps once only", ViewTwoTrips, func(_ *model, q *xen.Request, resp *xen.Response) {
 			if q.Reason == xen.ReasonSingleStep {
 				resp.Switch = false
 			}
 		}},
-		{"another instruction is emulated", ViewEmulate, func(_ *xen.Request, resp *xen.Response) { resp.Insn[0] = second }},
-		{"none is", PatchedByte, func(_ *xen.Request, resp *xen.Response) { resp.Action = xen.Continue }},
+		{"another instruction is emulated", ViewEmulate, func(_ *model, _ *xen.Request, resp *xen.Response) { resp.Insn[0] = second }},
+		// As debuggers do that know one thread.
+		{"the byte is put back for a step", PatchedByte, func(r *model, q *xen.Request, resp *xen.Response) {
+			text := &r.m.text()[at]
+			if *text = int3; q.Reason == xen.ReasonSoftwareBreakpoint {
+				*text = first
+			}
+			*resp = xen.Response{Step: xen.ToggleStep}
+		}},
+		{"none is", PatchedByte, func(_ *model, _ *xen.Request, resp *xen.Response) { resp.Action = xen.Continue }},
 	} {
-		if _, err := explore(tc.how, &scenarios[0], []int{2, 1}, tc.tamper); err == nil {
+		if _, err := explore(tc.how, &scenario{}, []int{2, 2}, tc.tamper); err == nil {
 			t.Errorf("%s: not seen", tc.name)
 		} else {
 			t.Logf("%s: %v", tc.name, err)

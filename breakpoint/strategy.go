@@ -7,9 +7,12 @@ type Strategy uint8
 
 // The strategies. Whichever it is, an instruction that does nothing is skipped.
 const (
-	// Automatic is ViewFastStep with emulation where that is enough, or
-	// PatchedByte where there are no views.
+	// Automatic is ViewByInstruction, or PatchedByte where there are no views. No
+	// engine has it, see [Engine.Strategy].
 	Automatic Strategy = iota
+	// ViewByInstruction is ViewEmulate for instructions that compilers begin
+	// functions with, and ViewFastStep for others.
+	ViewByInstruction
 	// ViewFastStep has them in an altp2m view. The vCPU executes the instruction in
 	// a view without breakpoints, and Xen itself switches it back: one trip through
 	// the ring.
@@ -24,12 +27,14 @@ const (
 )
 
 // Views reports whether the strategy needs altp2m views.
-func (s Strategy) Views() bool { return s >= ViewFastStep && s <= ViewTwoTrips }
+func (s Strategy) Views() bool { return s >= ViewByInstruction && s <= ViewTwoTrips }
 
 func (s Strategy) String() string {
 	switch s {
 	case Automatic:
 		return "automatic"
+	case ViewByInstruction:
+		return "altp2m view, emulation or fast single-step"
 	case ViewFastStep:
 		return "altp2m view, fast single-step"
 	case ViewEmulate:
@@ -58,7 +63,7 @@ func (s Strategy) over(in *instruction) (way, error) {
 	switch {
 	case in.idle:
 		return skip, nil
-	case in.emulates == nil && (s == Automatic || s == ViewEmulate || s == PatchedByte):
+	case in.emulates == nil && s != ViewFastStep && s != ViewTwoTrips:
 		return emulate, nil
 	case s == ViewEmulate, s == PatchedByte:
 		return 0, in.emulates

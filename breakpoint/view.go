@@ -32,7 +32,8 @@ type ViewDomain interface {
 
 // ViewsOptions configure [OpenViews]; nil means the zero value.
 type ViewsOptions struct {
-	// Strategy is how vCPUs get past breakpoints: one of those with views.
+	// Strategy is how vCPUs get past breakpoints: one of those with views, of which
+	// ViewByInstruction is the default.
 	Strategy Strategy
 	// Readable lets programs of the guest that run in a view read the int3s there,
 	// which costs them nothing. Otherwise they read the original bytes, by an event.
@@ -47,7 +48,9 @@ type ViewsOptions struct {
 // need frame numbers above the guest's memory, read as no memory does, in all views.
 // What it can see is time, that its domain has more memory than it was given
 // (XENMEM_current_reservation) and up to where (XENMEM_maximum_gpfn). An instruction
-// that Xen emulates for a breakpoint reads the copies as they are.
+// that Xen emulates for a breakpoint reads the copies as they are; what one with a
+// breakpoint itself writes to code with breakpoints is taken over by the next
+// [Engine.Refresh].
 type Views struct {
 	dom    ViewDomain
 	frames vmi.FrameMapper
@@ -81,8 +84,12 @@ func OpenViews(dom ViewDomain, frames vmi.FrameMapper, o *ViewsOptions) (_ *View
 	if o == nil {
 		o = &ViewsOptions{}
 	}
-	if o.Strategy != Automatic && !o.Strategy.Views() {
-		return nil, fmt.Errorf("%v needs no views: %w", o.Strategy, errors.ErrUnsupported)
+	how := o.Strategy
+	if how == Automatic {
+		how = ViewByInstruction
+	}
+	if !how.Views() {
+		return nil, fmt.Errorf("%v needs no views: %w", how, errors.ErrUnsupported)
 	}
 	info, err := dom.Info()
 	if err != nil {
@@ -103,7 +110,7 @@ func OpenViews(dom ViewDomain, frames vmi.FrameMapper, o *ViewsOptions) (_ *View
 		return nil, err
 	}
 	s := &Views{
-		dom: dom, frames: frames, how: o.Strategy, access: xen.AccessX, vcpus: info.MaxVCPU + 1,
+		dom: dom, frames: frames, how: how, access: xen.AccessX, vcpus: info.MaxVCPU + 1,
 		hidden: hidden{first: last + 1}, next: last + 1, engines: map[xen.View]*Engine{},
 	}
 	if o.Readable {

@@ -144,7 +144,7 @@ func TestViewFollowsTheGuest(t *testing.T) {
 // Reads of code with breakpoints see the original, writes go through and are taken
 // over, and the frames of the views are as no memory is, whatever view it is.
 func TestViewHides(t *testing.T) {
-	for how := ViewFastStep; how <= ViewTwoTrips; how++ {
+	for how := ViewByInstruction; how <= ViewTwoTrips; how++ {
 		m := newMachine(1)
 		s, e := viewEngine(t, m, how)
 		copy(m.text()[0x100:], []byte{opLoad, opStore, opLoad, 0x55})

@@ -22,6 +22,8 @@ func commands() []command {
 		{"cpuid", "execute CPUID -n times", runCPUID},
 		{"request", "ask the monitor for attention -n times, past the kernel", request},
 		{"singlestep", "have a debugged process execute -n instructions", singleStep},
+		{"stubs", "call functions of its own on 16 pages, and check what they return and their code", stubs},
+		{"physread", "read physical memory where there should be none", physRead},
 		{"kallsyms", "print the kernel's symbols, hashed or compressed", kallsyms},
 		{"textsum", "print a digest of the kernel's text, read from /proc/kcore", textsum},
 		{"proc", "print /proc and the kernel's log, and wait while a monitor reads the same", proc},

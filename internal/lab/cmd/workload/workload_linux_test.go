@@ -56,6 +56,21 @@ func TestInstructions(t *testing.T) {
 	}
 }
 
+func TestStubs(t *testing.T) {
+	for _, sse := range []bool{false, true} {
+		for i := range maxStubs {
+			if code, _ := stubCode(i, sse); len(code) > stubStride-8 {
+				t.Errorf("function %d has %d bytes", i, len(code))
+			}
+		}
+	}
+	for _, args := range [][]string{{"-n", "3000", "-whole"}, {"-n", "100", "-stubs", "1"}, {"-n", "2000", "-sse"}} {
+		if err := stubs(args); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestWaitFor(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "go")
 	waited := make(chan error, 1)

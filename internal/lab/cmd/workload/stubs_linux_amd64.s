@@ -1,0 +1,53 @@
+#include "textflag.h"
+
+// func callStub(fn uintptr, x uint64) (ret, bad uint64)
+//
+// The stub takes and returns AX; the other registers have to be as they were.
+TEXT ·callStub(SB), NOSPLIT, $64-32
+	MOVQ fn+0(FP), R11
+	MOVQ x+8(FP), AX
+	MOVQ $0x1111111122222222, BX
+	MOVQ $0x3333333344444444, CX
+	MOVQ $0x5555555566666666, DX
+	MOVQ $0x7777777708888888, SI
+	MOVQ $0x1999999aaaaaaaaa, DI
+	MOVQ $0x2bbbbbbbcccccccc, R8
+	MOVQ $0x3dddddddeeeeeeee, R9
+	MOVQ $0x4fffffff00000000, R10
+	MOVQ $0x5123456789abcdef, R12
+	MOVQ $0x6edcba9876543210, R13
+	CALL R11
+	MOVQ AX, ret+16(FP)
+	XORL AX, AX
+	MOVQ $0x1111111122222222, R11
+	XORQ R11, BX
+	ORQ  BX, AX
+	MOVQ $0x3333333344444444, R11
+	XORQ R11, CX
+	ORQ  CX, AX
+	MOVQ $0x5555555566666666, R11
+	XORQ R11, DX
+	ORQ  DX, AX
+	MOVQ $0x7777777708888888, R11
+	XORQ R11, SI
+	ORQ  SI, AX
+	MOVQ $0x1999999aaaaaaaaa, R11
+	XORQ R11, DI
+	ORQ  DI, AX
+	MOVQ $0x2bbbbbbbcccccccc, R11
+	XORQ R11, R8
+	ORQ  R8, AX
+	MOVQ $0x3dddddddeeeeeeee, R11
+	XORQ R11, R9
+	ORQ  R9, AX
+	MOVQ $0x4fffffff00000000, R11
+	XORQ R11, R10
+	ORQ  R10, AX
+	MOVQ $0x5123456789abcdef, R11
+	XORQ R11, R12
+	ORQ  R12, AX
+	MOVQ $0x6edcba9876543210, R11
+	XORQ R11, R13
+	ORQ  R13, AX
+	MOVQ AX, bad+24(FP)
+	RET
