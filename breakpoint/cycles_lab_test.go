@@ -22,8 +22,9 @@ import (
 const spin = 10000
 
 // Monitors come and go while a process computes: breakpoints in a view, whose
-// instruction Xen emulates, are hit until the moment of detaching. The process
-// notices nothing: what it computes is right.
+// instruction Xen emulates, has the vCPU execute alone, or does so with an event, in
+// turn, are hit until the moment of detaching. The process notices nothing: what it
+// computes is right.
 func TestLabViewCycles(t *testing.T) {
 	if !labtest.VMX() {
 		t.Skip("Xen has no views on AMD")
@@ -52,7 +53,7 @@ func TestLabViewCycles(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The first monitor takes the ring's page from the guest, for good.
-	hits, err := cycle(ctx, dom, kernel)
+	hits, err := cycle(ctx, dom, kernel, breakpoint.ViewEmulate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,8 +61,9 @@ func TestLabViewCycles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range labtest.Count(300) {
-		n, err := cycle(ctx, dom, kernel)
+	ways := []breakpoint.Strategy{breakpoint.ViewFastStep, breakpoint.ViewEmulate, breakpoint.ViewTwoTrips}
+	for i := range labtest.Count(300) {
+		n, err := cycle(ctx, dom, kernel, ways[i%len(ways)])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +94,7 @@ func TestLabViewCycles(t *testing.T) {
 
 // cycle attaches, waits for some hits, and detaches. The loop ends first, so that
 // hits are on their way then.
-func cycle(ctx context.Context, dom *xen.Domain, kernel *linux.Kernel) (hits int, err error) {
+func cycle(ctx context.Context, dom *xen.Domain, kernel *linux.Kernel, how breakpoint.Strategy) (hits int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	mon, err := dom.OpenMonitor(nil)
@@ -100,7 +102,7 @@ func cycle(ctx context.Context, dom *xen.Domain, kernel *linux.Kernel) (hits int
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, mon.Close()) }()
-	views, err := breakpoint.OpenViews(dom, vmi.MapperFunc(dom.MapFrames), nil)
+	views, err := breakpoint.OpenViews(dom, vmi.MapperFunc(dom.MapFrames), &breakpoint.ViewsOptions{Strategy: how})
 	if err != nil {
 		return 0, err
 	}

@@ -410,11 +410,12 @@ func (e *Engine) over(s *site, r *xen.Request, resp xen.Response) xen.Response {
 	if resp.Action != xen.Continue || resp.Step != xen.NoStep {
 		return resp
 	}
-	switch c := s.code.Load(); c.way {
-	case skip: // cheaper than having Xen emulate nothing
+	const trap = 1 << 8 // RFLAGS.TF: a debugger of the guest's waits for the instruction
+	switch c := s.code.Load(); {
+	case c.way == skip && r.Regs.RFLAGS&trap == 0: // cheaper than having Xen emulate nothing
 		r.Regs.RIP += uint64(c.length)
 		resp.Action, resp.Regs = xen.SetRegisters, &r.Regs
-	case emulate:
+	case c.way == skip, c.way == emulate:
 		resp.Action, resp.Insn = xen.EmulateInsn, c.insn
 	default:
 		back := resp.View

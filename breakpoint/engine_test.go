@@ -192,6 +192,27 @@ func TestHitIsEmulatedAndRestored(t *testing.T) {
 	}
 }
 
+// A debugger of the guest's that steps its process sees every instruction, those
+// that do nothing as well.
+func TestGuestSteps(t *testing.T) {
+	g := newGuest()
+	e := New(g, g)
+	defer e.Close()
+	for off, want := range map[vmi.VirtAddr][16]byte{
+		0x100: insn(0x0f, 0x1f, 0x40, 0x00), 0x300: insn(0x0f, 0x1f, 0x44, 0x00, 0x00),
+	} {
+		b, err := e.Insert(g.space(), textVA+off, func(*xen.Request) xen.Response { return xen.Response{} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := hit(b.Addr())
+		r.Regs.RFLAGS = 1 << 8
+		if got := e.Handle(r); got != (xen.Response{Action: xen.EmulateInsn, Insn: want}) {
+			t.Errorf("%v: %+v", b.Addr(), got)
+		}
+	}
+}
+
 // A neighbour's original is read past the int3 that lies in its way.
 func TestOriginalPastOtherBreakpoints(t *testing.T) {
 	g := newGuest()

@@ -21,6 +21,7 @@ const int3 = 0xcc
 type instruction struct {
 	length   int  // 0 if it cannot be told, which stepping does not need
 	idle     bool // it does nothing
+	endbr    bool // it is ENDBR64
 	emulates error
 	steps    error // why the processor cannot execute it alone
 }
@@ -74,7 +75,7 @@ func repeats(insn *x86asm.Inst) bool {
 func decode(code []byte) (instruction, error) {
 	// The decoder knows ENDBR64 only as a repeat prefix.
 	if len(code) >= 4 && code[0] == 0xf3 && code[1] == 0x0f && code[2] == 0x1e && code[3] == 0xfa {
-		return instruction{length: 4, idle: true}, nil
+		return instruction{length: 4, idle: true, endbr: true}, nil
 	}
 	if len(code) > 0 && code[0] == int3 {
 		return instruction{}, fmt.Errorf("%w: an int3 is there already, the guest's own or left by a monitor that died", ErrInstruction)

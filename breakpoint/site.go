@@ -1,7 +1,6 @@
 package breakpoint
 
 import (
-	"bytes"
 	"slices"
 	"sync/atomic"
 
@@ -29,7 +28,7 @@ type site struct {
 type code struct {
 	way    way
 	length int      // 0 if it is not known
-	insn   [16]byte // the original instruction, padded with NOPs
+	insn   [16]byte // the original instruction, or a NOP like it, padded with NOPs
 }
 
 // newCode returns an error wrapping [ErrInstruction] if the strategy has no way
@@ -48,6 +47,9 @@ func newCode(b []byte, s Strategy) (*code, error) {
 		c.insn[i] = 0x90
 	}
 	copy(c.insn[:], b[:c.length])
+	if in.endbr { // Xen's emulator is asked for what it surely knows
+		copy(c.insn[:], []byte{0x0f, 0x1f, 0x40, 0x00})
+	}
 	return c, nil
 }
 
@@ -58,11 +60,8 @@ func (s *site) learn(page []byte, how Strategy) bool {
 	if c.length == 0 || off+c.length > len(page) { // the rest is in another frame
 		return true
 	}
-	if bytes.Equal(page[off:off+c.length], c.insn[:c.length]) {
-		return true
-	}
 	now, err := newCode(page[off:min(len(page), off+maxInsn)], how)
-	if err == nil {
+	if err == nil && *now != *c {
 		s.code.Store(now)
 	}
 	return err == nil
