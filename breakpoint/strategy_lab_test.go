@@ -340,3 +340,31 @@ func TestLabReads(t *testing.T) {
 		})
 	}
 }
+
+// The guest debugs its own processes, with int3s and single steps of its own, while
+// there are breakpoints in its kernel: it gets each of them.
+func TestLabGuestDebugs(t *testing.T) {
+	ctx := t.Context()
+	g, k := known(t)
+	const n = 100
+	for _, how := range strategies() {
+		s, stop := k.begin(t, how)
+		hits := 0
+		for _, symbol := range []string{"__x64_sys_ptrace", "__x64_sys_wait4"} {
+			if err := s.insert(symbol, func(*xen.Request) xen.Response { hits++; return xen.Response{} }); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, debug := range []string{"int3", "singlestep"} {
+			out := g.MustExec(ctx, fmt.Sprintf("workload %s -n %d", debug, n))
+			if !strings.Contains(out, fmt.Sprintf("%s n=%d ", debug, n)) {
+				t.Errorf("%v: the guest says %q", how, out)
+			}
+		}
+		st := stop()
+		if st.Foreign != n || hits < 2*n {
+			t.Errorf("%v: %d int3s of the guest's own, want %d; %d calls of its debugger", how, st.Foreign, n, hits)
+		}
+		t.Logf("%d hits, %d of the guest's own, %v", hits, st.Foreign, how)
+	}
+}
