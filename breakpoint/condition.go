@@ -12,8 +12,8 @@ import (
 type Condition func(r *xen.Request) bool
 
 // InRoot is true while the vCPU has the page tables at root loaded, with any PCID,
-// and in Linux with those of user mode as well, next to it. A kernel thread
-// borrows the tables of the process before it: see [InProcess].
+// and in Linux with those of user mode as well, next to it. In user mode that is the
+// process; a kernel thread borrows the tables of the process before it.
 func InRoot(root vmi.CR3) Condition {
 	const pcidAndHalf = 0x1fff
 	want := uint64(root) &^ pcidAndHalf &^ (1 << 63)
@@ -21,7 +21,9 @@ func InRoot(root vmi.CR3) Condition {
 }
 
 // InProcess is true for the threads of a process, by the thread that the kernel
-// runs. What cannot be told is false.
+// runs. What cannot be told is false: that may be in user mode on AMD, where Xen
+// reports the kernel's GS base as it was some time ago (svm_save_cpu_state). Take
+// [InRoot] there.
 func InProcess(k *linux.Kernel, pid int32) Condition {
 	return func(r *xen.Request) bool {
 		t, err := k.CurrentTask(&r.Regs)
@@ -33,7 +35,8 @@ func InProcess(k *linux.Kernel, pid int32) Condition {
 	}
 }
 
-// InThread is true for one thread. What cannot be told is false.
+// InThread is true for one thread. What cannot be told is false, as for
+// [InProcess].
 func InThread(k *linux.Kernel, tid int32) Condition {
 	return func(r *xen.Request) bool {
 		t, err := k.CurrentTask(&r.Regs)

@@ -111,17 +111,22 @@ func (p *stubs) call(t *testing.T, g *labtest.Guest, pattern string) (numbers []
 	return numbers
 }
 
-// process returns a process's address space.
-func (s *session) process(pid int) (vmi.AddressSpace, error) {
+// process returns a process's address space, and a condition for hits of it.
+func (s *session) process(pid int) (vmi.AddressSpace, breakpoint.Condition, error) {
 	for p, err := range s.kernel.Processes() {
 		if err != nil {
-			return vmi.AddressSpace{}, err
+			return vmi.AddressSpace{}, nil, err
 		}
 		if int(p.PID) == pid {
-			return p.Task.AddressSpace()
+			space, err := p.Task.AddressSpace()
+			if err != nil || labtest.VMX() {
+				return space, breakpoint.InProcess(s.kernel, int32(pid)), err
+			}
+			root, err := p.Task.Root()
+			return space, breakpoint.InRoot(root), err
 		}
 	}
-	return vmi.AddressSpace{}, fmt.Errorf("no process %d", pid)
+	return vmi.AddressSpace{}, nil, fmt.Errorf("no process %d", pid)
 }
 
 // A process of the guest calls functions of its own, whose first instructions have
@@ -154,7 +159,7 @@ func runStubs(t *testing.T, g *labtest.Guest, k *target, how breakpoint.Strategy
 	}
 	p := startStubs(t, g, fmt.Sprintf("-n %d -stubs %d %s", n, stubs, flags))
 	s, stop := k.begin(t, how)
-	space, err := s.process(p.pid)
+	space, mine, err := s.process(p.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +170,7 @@ func runStubs(t *testing.T, g *labtest.Guest, k *target, how breakpoint.Strategy
 				t.Errorf("a hit of %v at %#x", va, r.Regs.RIP)
 			}
 			return xen.Response{}
-		}, &breakpoint.InsertOptions{When: breakpoint.InProcess(s.kernel, int32(p.pid))})
+		}, &breakpoint.InsertOptions{When: mine})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +329,7 @@ func TestLabReads(t *testing.T) {
 				reads++
 				return xen.Response{Action: xen.Emulate}, tc.emulate
 			}
-			space, err := s.process(p.pid)
+			space, _, err := s.process(p.pid)
 			if err != nil {
 				t.Fatal(err)
 			}
