@@ -36,7 +36,9 @@ type ViewsOptions struct {
 	// ViewByInstruction is the default.
 	Strategy Strategy
 	// Readable lets programs of the guest that run in a view read the int3s there,
-	// which costs them nothing. Otherwise they read the original bytes, by an event.
+	// which costs them nothing. Otherwise they read the original bytes, by an event,
+	// which needs execute-only pages: processors with EPT have them, a hypervisor
+	// below Xen may not offer them.
 	Readable bool
 }
 
