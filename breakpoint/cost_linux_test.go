@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/govmi/govmi/internal/abi"
 	"github.com/govmi/govmi/internal/xenfake"
@@ -80,7 +80,7 @@ func (l *live) event(ev *xenfake.Event) error {
 		return err
 	}
 	for l.g.Waiting(0) > 0 {
-		runtime.Gosched()
+		time.Sleep(10 * time.Microsecond)
 	}
 	return nil
 }
