@@ -22,6 +22,9 @@
 // where they would have to be stepped; x86 code does not tell where instructions
 // begin, so an address in the middle of one cannot be.
 //
+// Of a monitor that was killed, a recovery with package breakpoint/journal puts
+// the bytes back and takes the view's frames from the guest.
+//
 // Requires Xen 4.14 or newer and an HVM or PVH guest with hardware-assisted
 // paging; views an Intel processor, altp2m=1 on Xen's command line and
 // altp2m="external" in the guest's configuration.

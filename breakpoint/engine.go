@@ -22,7 +22,8 @@ var ErrExists = errors.New("address has a breakpoint")
 // apply.
 type Handler func(r *xen.Request) xen.Response
 
-// Domain is what the engine does to a guest. [xen.Domain] is one.
+// Domain is what the engine does to a guest. [xen.Domain] is one. If it is a
+// [Recorder] as well, the engine tells it what it patches.
 type Domain interface {
 	// InjectBreakpoint gives the guest an int3 of its own back.
 	InjectBreakpoint(v xen.VCPU, insnLength uint8) error
@@ -190,6 +191,9 @@ func (e *Engine) site(space vmi.AddressSpace, va vmi.VirtAddr) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := e.patching(phys, b[:c.length]); err != nil {
+		return nil, err
+	}
 	s := &site{phys: phys, frame: f}
 	s.code.Store(c)
 	s.told.Store(new([]*Breakpoint))
@@ -301,6 +305,7 @@ func (e *Engine) remove(b *Breakpoint) {
 	if s.users--; s.users > 0 {
 		return
 	}
+	e.unpatched(s.phys)
 	delete(s.frame.original, s.phys.Offset())
 	sites := maps.Clone(*e.sites.Load())
 	delete(sites, s.phys)
@@ -459,6 +464,7 @@ func (e *Engine) Close() error {
 			if s.inPlace.Load() {
 				e.restore(s)
 			}
+			e.unpatched(s.phys)
 		}
 	}))
 	e.sites.Store(&map[vmi.PhysAddr]*site{})

@@ -120,10 +120,14 @@ func (u *untilWrite) Serve(ctx context.Context, h xen.Handler) error {
 	return u.mon.Serve(ctx, func(r *xen.Request) xen.Response {
 		switch r.Reason {
 		case xen.ReasonMemAccess:
-			u.writes++
-			defer stop()
+			if r.Access.Write { // it may read first
+				u.writes++
+				defer stop()
+			}
 		case xen.ReasonSingleStep:
-			u.steps++
+			if u.writes > 0 {
+				u.steps++
+			}
 		}
 		return h(r)
 	})

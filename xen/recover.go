@@ -17,6 +17,15 @@ type RecoverOptions struct {
 	// pauses it counts: without KeepPaused those of the dead monitor are taken
 	// back, and a pause that is somebody else's with them.
 	KeepPaused bool
+	// Restore, if not nil, is called with the domain paused, before anything is
+	// released: to put back in the guest's memory what the dead monitor patched,
+	// so that a vCPU that waits at a breakpoint goes on with the original
+	// instruction. If it fails nothing is released.
+	Restore func() error
+	// Reclaim, if not nil, is called with the domain still paused, when the ring
+	// is gone and with AltP2MOff the views: to take back pages that the dead
+	// monitor gave the domain, which must not go beside a ring.
+	Reclaim func() error
 }
 
 // RecoverMonitor brings a domain back whose monitor died without closing: it
@@ -26,12 +35,17 @@ type RecoverOptions struct {
 // monitor can be opened. A domain with nothing to recover is paused for a
 // moment. Recovering twice, or after a recovery that was cut short, is safe.
 //
+// The ring's page, at [ParamMonitorRingPFN], stays the guest's if the monitor died
+// before it had taken it. The next monitor does.
+//
 // A CPUID instruction that a dead monitor was to see is executed again, with
 // arguments that are lost, see [Monitor.EnableCPUID].
 //
-// It does not repair the guest's memory: breakpoints in it stay, and a guest
-// that runs into one without a monitor has to deal with it itself. The same is
-// true of views without AltP2MOff, where each vCPU stays in the one that it is in.
+// By itself it does not repair the guest's memory: breakpoints in it stay, and a
+// guest that runs into one without a monitor has to deal with it itself. The same
+// is true of views without AltP2MOff, where each vCPU stays in the one that it is
+// in. See RecoverOptions, and package breakpoint/journal for monitors that kept
+// a journal.
 //
 // A live monitor must not be treated so. Every [Monitor] holds a lock of its
 // machine (/run/govmi-monitor-N.lock, N the domain's number), which ends with
@@ -77,6 +91,11 @@ func (d *Domain) RecoverMonitor(o *RecoverOptions) (err error) {
 
 // recoverPaused does the work, with the domain paused.
 func (d *Domain) recoverPaused(last VCPU, o *RecoverOptions) error {
+	if o.Restore != nil {
+		if err := o.Restore(); err != nil {
+			return err
+		}
+	}
 	_, err := d.hyp.conn.VMEvent(uint16(d.id), abi.VMEventDisable)
 	switch {
 	case errors.Is(err, syscall.EBUSY):
@@ -97,6 +116,9 @@ func (d *Domain) recoverPaused(last VCPU, o *RecoverOptions) error {
 		if aerr := d.SetAltP2M(false); !errors.Is(aerr, ErrNotSupported) {
 			err = errors.Join(err, aerr)
 		}
+	}
+	if err == nil && o.Reclaim != nil {
+		err = o.Reclaim()
 	}
 	return err
 }

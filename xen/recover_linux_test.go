@@ -210,3 +210,38 @@ func TestRecoverFaults(t *testing.T) {
 		t.Errorf("%d faults noticed", noticed)
 	}
 }
+
+// Restore comes before anything is released, Reclaim when the ring is gone; both
+// with the domain paused.
+func TestRecoverHooks(t *testing.T) {
+	k := killMonitor(t, 2)
+	pauses := k.g.Pauses()
+	failed := errors.New("not yet")
+	err := k.d.RecoverMonitor(&xen.RecoverOptions{
+		Restore: func() error { return failed },
+		Reclaim: func() error { t.Error("Reclaim after Restore failed"); return nil },
+	})
+	if !errors.Is(err, failed) || !k.g.Monitored() || k.g.Waiting(1) == 0 || k.g.Pauses() != pauses {
+		t.Errorf("a Restore that fails: %v; ring %v, vCPU 1 waits for %d, %d pauses", err, k.g.Monitored(), k.g.Waiting(1), k.g.Pauses())
+	}
+	var order []string
+	err = k.d.RecoverMonitor(&xen.RecoverOptions{
+		AltP2MOff: true,
+		Restore: func() error {
+			if order = append(order, "restore"); k.g.Pauses() <= pauses || !k.g.Monitored() || k.g.Waiting(1) == 0 {
+				t.Errorf("Restore: %d pauses, ring %v, vCPU 1 waits for %d", k.g.Pauses(), k.g.Monitored(), k.g.Waiting(1))
+			}
+			return nil
+		},
+		Reclaim: func() error {
+			if order = append(order, "reclaim"); k.g.Pauses() <= pauses || k.g.Monitored() || k.g.Waiting(1) != 0 || k.g.AltP2M() {
+				t.Errorf("Reclaim: %d pauses, ring %v, vCPU 1 waits for %d, altp2m %v", k.g.Pauses(), k.g.Monitored(), k.g.Waiting(1), k.g.AltP2M())
+			}
+			return nil
+		},
+	})
+	if err != nil || len(order) != 2 || order[0] != "restore" {
+		t.Errorf("%v, %v", order, err)
+	}
+	k.check(t, 0)
+}

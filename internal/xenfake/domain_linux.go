@@ -2,6 +2,7 @@ package xenfake
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,9 @@ type DomainConfig struct {
 	// NoRingPage leaves the monitor ring's parameter unset.
 	NoRingPage bool
 	AltP2M     bool // its configuration allows views
+	// UUID is the domain's own; zero is a new one. The same guest has it again
+	// after a reboot.
+	UUID [16]byte
 }
 
 const (
@@ -34,14 +38,17 @@ type Domain struct {
 	x   *Xen
 	cfg DomainConfig
 
-	uuid  [16]byte
-	fd    int    // memory file
-	mem   []byte // all of it
-	slots map[uint64]int
-	next  int // first unused slot
-	max   int
-	pages int // that it may have
-	dying bool
+	uuid [16]byte
+	// started is when the toolstack built it, in hundredths of a second.
+	started int64
+	onRun   func()
+	fd      int    // memory file
+	mem     []byte // all of it
+	slots   map[uint64]int
+	next    int // first unused slot
+	max     int
+	pages   int // that it may have
+	dying   bool
 	// shutdown is set if the domain has stopped itself, for a reason.
 	shutdown bool
 	reason   uint8
@@ -105,7 +112,12 @@ func (x *Xen) AddDomain(cfg *DomainConfig) *Domain {
 		d.populate(ringGFN)
 	}
 	x.made[cfg.ID]++
-	d.uuid = [16]byte{0: byte(cfg.ID), 15: x.made[cfg.ID]}
+	if d.uuid = cfg.UUID; d.uuid == [16]byte{} {
+		d.uuid = [16]byte{0: byte(cfg.ID), 15: x.made[cfg.ID]}
+	}
+	x.built++
+	const epoch = 170000000000
+	d.started = epoch + x.built
 	x.domains[d.cfg.ID] = d
 	x.changed("@introduceDomain")
 	return d
@@ -237,6 +249,35 @@ func (d *Domain) Injected() []abi.InjectEvent {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
 	return append([]abi.InjectEvent(nil), d.inject...)
+}
+
+// OnRun has f called whenever the last pause of the domain is taken back, before
+// its vCPUs run on. f must not call the fake, except for what it has got from it.
+func (d *Domain) OnRun(f func()) {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	d.onRun = f
+}
+
+// GFNs returns the frames that have a page, but for the monitor ring's, in order.
+func (d *Domain) GFNs() []uint64 {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	var all []uint64
+	for gfn := range d.slots {
+		if gfn != ringGFN {
+			all = append(all, gfn)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// MaxPages returns how many pages the domain may have.
+func (d *Domain) MaxPages() int {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.pages
 }
 
 // SetWaitQueue makes a vCPU wait, or not, for room in a ring, which none of

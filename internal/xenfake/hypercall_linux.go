@@ -248,6 +248,9 @@ func (x *Xen) domctl(dc *abi.Domctl) syscall.Errno {
 		if d.pauses == 0 && d.ring != nil && d.ring.overshot {
 			x.violate("the domain runs on a ring with too many responses")
 		}
+		if d.pauses == 0 && d.onRun != nil {
+			d.onRun()
+		}
 		return 0
 	case abi.DomctlMaxMem:
 		d.pages = int(min(hcbuf.Overlay[abi.MaxMem](dc.U[:]).MaxMemKB/4, 1<<40))

@@ -85,9 +85,9 @@ func (x *Xen) store(c *storeConn, hd [16]byte, body string) {
 		c.send(hd, storeWatch, "OK\x00")
 		c.send([16]byte{}, storeWatchEvent, body)
 	case storeRead:
-		for id, d := range x.domains {
-			if path == fmt.Sprintf("/local/domain/%d/name", id) && d.cfg.Name != "" {
-				c.send(hd, storeRead, d.cfg.Name)
+		for _, d := range x.domains {
+			if value, ok := d.stored()[path]; ok {
+				c.send(hd, storeRead, value)
 				return
 			}
 		}
@@ -95,6 +95,19 @@ func (x *Xen) store(c *storeConn, hd [16]byte, body string) {
 	default:
 		c.send(hd, storeError, "ENOSYS\x00")
 	}
+}
+
+// stored is what the toolstack wrote about the domain.
+func (d *Domain) stored() map[string]string {
+	vm := fmt.Sprintf("/vm/%x", d.uuid)
+	entries := map[string]string{
+		fmt.Sprintf("/local/domain/%d/vm", d.cfg.ID): vm,
+		vm + "/start_time":                           fmt.Sprintf("%d.%02d", d.started/100, d.started%100),
+	}
+	if d.cfg.Name != "" {
+		entries[fmt.Sprintf("/local/domain/%d/name", d.cfg.ID)] = d.cfg.Name
+	}
+	return entries
 }
 
 // changed tells whoever watches that domains have come or gone. x.mu is held.

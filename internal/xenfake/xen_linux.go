@@ -58,6 +58,7 @@ type Xen struct {
 	mu         sync.Mutex
 	domains    map[uint16]*Domain
 	made       map[uint16]byte  // how many domains had a number
+	built      int64            // domains so far
 	hypercall  map[*byte][]byte // live mappings of hypercall memory
 	foreign    map[*byte]*foreignMap
 	files      int

@@ -12,8 +12,8 @@
 //
 // The test then plays the guest, by writing its memory ([Domain.SetPage]) and
 // registers ([Domain.SetRegisters]) and by causing events ([Domain.Trap]), and
-// plays fate: [Xen.FailCall] has the n'th call fail, [Xen.KillProcesses] ends
-// the monitor as kill -9 does, [Domain.Destroy] the guest.
+// plays fate: [Xen.FailCall] has the n'th call fail, [Xen.Dying] and
+// [Xen.KillProcesses] end the monitor as kill -9 does, [Domain.Destroy] the guest.
 //
 // [Xen.Close] tells what the program left behind, and whether it did what a
 // real Xen, or its guest, would not have survived. No test should end without.

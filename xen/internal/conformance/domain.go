@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/govmi/govmi/xen"
 )
@@ -18,6 +19,7 @@ var domainChecks = []check{
 	{name: "watch domains", run: watchDomains},
 	{name: "lookup", run: lookup},
 	{name: "domain info", run: domainInfo},
+	{name: "start time", run: startTime},
 	{name: "pause count", run: pauseCount},
 	{name: "registers", run: registers},
 	{name: "HVM context", run: hvmContext},
@@ -130,6 +132,16 @@ func pauseCount(e *env) {
 		e.Error("paused after two pauses and two unpauses")
 	}
 	e.want("unpause of a running domain", e.dom.Unpause(), syscall.EINVAL)
+}
+
+func startTime(e *env) {
+	t, err := e.dom.StartTime()
+	e.must(err)
+	again, err := e.dom.StartTime()
+	e.must(err)
+	if t.Year() < 2000 || t.After(time.Now()) || !again.Equal(t) {
+		e.Errorf("started %v, then %v", t, again)
+	}
 }
 
 func registers(e *env) {
