@@ -102,7 +102,7 @@ func ring(d *xen.Domain) finding {
 		return finding{check, bad, "a monitor is attached, and its program lives", "end that program"}
 	case xen.MonitorLeftBehind:
 		return finding{check, bad, "left behind by a monitor that died, or held by one that is not of this library",
-			"if its program is gone, xen.Domain.RecoverMonitor brings the domain back"}
+			"if its program is gone, recover -domain NAME (xen.Domain.RecoverMonitor) brings the domain back"}
 	}
 	return finding{check, good, "free", ""}
 }

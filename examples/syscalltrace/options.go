@@ -24,6 +24,9 @@ type options struct {
 	follow     bool
 	mechanisms []cr3filter.Mechanism // nil: the best that there is
 	noViews    bool
+
+	journal string
+	restart bool
 }
 
 const usage = `usage: syscalltrace -domain NAME|ID [-pid N | -comm NAME] [-f] [-e CALL,...] [-c] [-o FILE] [-json]
@@ -54,6 +57,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.BoolVar(&o.summary, "c", false, "print a table of counts and times at the end, and no calls")
 	f.StringVar(&o.file, "o", "", "write to `file` instead of standard output")
 	f.BoolVar(&o.json, "json", false, "print one JSON object per call")
+	f.StringVar(&o.journal, "journal", "", "keep what \"recover\" needs, should this program be killed, in this `file`, which it has to be told; default is /run/govmi/domain-ID.journal")
+	f.BoolVar(&o.restart, "restart", false, "if the tracer is killed, bring the guest back and trace on")
 	f.IntVar(&o.column, "a", 0, "align return values at this `column`")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

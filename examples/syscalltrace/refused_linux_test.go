@@ -21,6 +21,7 @@ func TestRefusedByFake(t *testing.T) {
 		guest xenfake.DomainConfig
 		args  []string
 		taken bool // another monitor is attached
+		died  bool // and was killed
 		cpu   *abi.HVMHWCPU
 		want  string
 	}{
@@ -32,6 +33,7 @@ func TestRefusedByFake(t *testing.T) {
 		{name: "PV", guest: xenfake.DomainConfig{PV: true}, want: "PV guests cannot be monitored"},
 		{name: "shadow", guest: xenfake.DomainConfig{Shadow: true}, want: "hap"},
 		{name: "taken", taken: true, want: "another monitor is attached"},
+		{name: "died", taken: true, died: true, want: "run \"recover -domain victim\" first"},
 		{name: "booting", cpu: &abi.HVMHWCPU{}, want: "still booting"},
 		{name: "no Linux", cpu: &abi.HVMHWCPU{LSTAR: 0xffffffff81000000, CR3: 0x1000, CR0: 1<<31 | 1, CR4: 1 << 5, EFER: 0x500}, want: "does not run a 64-bit Linux"},
 	} {
@@ -56,8 +58,12 @@ func TestRefusedByFake(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer h.Close()
-				defer mon.Close()
+				if tt.died {
+					x.KillProcesses()
+				} else {
+					defer h.Close()
+					defer mon.Close()
+				}
 			}
 			if tt.args == nil {
 				tt.args = []string{"-domain", "victim"}

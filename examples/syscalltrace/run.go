@@ -36,6 +36,12 @@ func runOn(ctx context.Context, x *xen.Options, args []string, stdout, stderr io
 	case err != nil:
 		return 2
 	}
+	if supervised, _ := session.Supervised(); o.restart && !supervised {
+		s := session.Supervisor{
+			Program: "syscalltrace", Domain: o.domain, Journal: o.journal, Args: args, Stdout: stdout, Stderr: stderr,
+		}
+		return s.Run(ctx)
+	}
 	if err := trace(ctx, x, o, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "syscalltrace: %s\n", session.OneLine(err))
 		return 1
@@ -46,7 +52,11 @@ func runOn(ctx context.Context, x *xen.Options, args []string, stdout, stderr io
 func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Writer) (err error) {
 	out := stdout
 	if o.file != "" {
-		f, err := os.Create(o.file)
+		mode := os.O_TRUNC
+		if _, again := session.Supervised(); again {
+			mode = os.O_APPEND
+		}
+		f, err := os.OpenFile(o.file, os.O_WRONLY|os.O_CREATE|mode, 0o666)
 		if err != nil {
 			return err
 		}
@@ -72,6 +82,7 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 	if o.follow {
 		t.pid = 0 // the scope knows
 	}
+	s.JournalPath = o.journal
 	scope, err := s.Scope(cr3filter.Process{PID: int32(o.pid), Comm: o.comm}, &cr3filter.ScopeOptions{
 		Follow: o.follow, Mechanisms: o.mechanisms, NoViews: o.noViews,
 	})
