@@ -27,6 +27,12 @@ type Loop struct {
 	breakpoint xen.Handler
 	singleStep xen.Handler
 	memAccess  xen.Handler
+	msr        xen.Handler
+	cpuid      xen.Handler
+	descriptor xen.Handler
+	debug      xen.Handler
+	request    xen.Handler
+	exit       xen.Handler
 }
 
 // NewLoop returns a loop over src's events.
@@ -51,31 +57,55 @@ func (l *Loop) OnCtrlReg(reg xen.CtrlReg, h xen.Handler) error {
 // execute the same int3 for ever. It returns an error wrapping [ErrTaken] if
 // there is a handler.
 func (l *Loop) OnSoftwareBreakpoint(h xen.Handler) error {
-	if l.breakpoint != nil {
-		return fmt.Errorf("software breakpoints: %w", ErrTaken)
-	}
-	l.breakpoint = h
-	return nil
+	return set(&l.breakpoint, "software breakpoints", h)
 }
 
 // OnSingleStep sets the handler for executed instructions of vCPUs that step.
 // It returns an error wrapping [ErrTaken] if there is a handler.
-func (l *Loop) OnSingleStep(h xen.Handler) error {
-	if l.singleStep != nil {
-		return fmt.Errorf("single steps: %w", ErrTaken)
-	}
-	l.singleStep = h
-	return nil
-}
+func (l *Loop) OnSingleStep(h xen.Handler) error { return set(&l.singleStep, "single steps", h) }
 
 // OnMemAccess sets the handler for accesses that the vCPU's view forbids. It
 // must let each one through or step over it: a plain Continue tries the access
 // again, for ever. It returns an error wrapping [ErrTaken] if there is a handler.
-func (l *Loop) OnMemAccess(h xen.Handler) error {
-	if l.memAccess != nil {
-		return fmt.Errorf("memory accesses: %w", ErrTaken)
+func (l *Loop) OnMemAccess(h xen.Handler) error { return set(&l.memAccess, "memory accesses", h) }
+
+// OnMSR sets the handler for writes of the model-specific registers that are
+// enabled at the monitor, see [xen.Monitor.EnableMSR]. It must not set RIP. It
+// returns an error wrapping [ErrTaken] if there is a handler.
+func (l *Loop) OnMSR(h xen.Handler) error { return set(&l.msr, "writes of MSRs", h) }
+
+// OnCPUID sets the handler for CPUID instructions, see [xen.Monitor.EnableCPUID].
+// A plain Continue lets the guest have the answer that is in the request's
+// registers. It returns an error wrapping [ErrTaken] if there is a handler.
+func (l *Loop) OnCPUID(h xen.Handler) error { return set(&l.cpuid, "CPUID instructions", h) }
+
+// OnDescriptorAccess sets the handler for instructions that read or write a
+// descriptor-table register, see [xen.Monitor.EnableDescriptorAccess]. It
+// returns an error wrapping [ErrTaken] if there is a handler.
+func (l *Loop) OnDescriptorAccess(h xen.Handler) error {
+	return set(&l.descriptor, "accesses to descriptor tables", h)
+}
+
+// OnDebugException sets the handler for debug exceptions, which the guest gets in
+// any case, see [xen.Monitor.EnableDebugException]. The vCPU does not wait for
+// it. It returns an error wrapping [ErrTaken] if there is a handler.
+func (l *Loop) OnDebugException(h xen.Handler) error { return set(&l.debug, "debug exceptions", h) }
+
+// OnGuestRequest sets the handler for what the guest asks for itself, see
+// [xen.Monitor.EnableGuestRequest]. It must not set RIP. It returns an error
+// wrapping [ErrTaken] if there is a handler.
+func (l *Loop) OnGuestRequest(h xen.Handler) error { return set(&l.request, "guest requests", h) }
+
+// OnVMExit sets the handler for exits to the hypervisor, see
+// [xen.Monitor.EnableVMExit]. The vCPU does not wait for it. It returns an error
+// wrapping [ErrTaken] if there is a handler.
+func (l *Loop) OnVMExit(h xen.Handler) error { return set(&l.exit, "VM exits", h) }
+
+func set(to *xen.Handler, what string, h xen.Handler) error {
+	if *to != nil {
+		return fmt.Errorf("%s: %w", what, ErrTaken)
 	}
-	l.memAccess = h
+	*to = h
 	return nil
 }
 
@@ -99,6 +129,18 @@ func (l *Loop) dispatch(r *xen.Request) xen.Response {
 		if int(r.Ctrl.Reg) < len(l.ctrl) {
 			h = l.ctrl[r.Ctrl.Reg]
 		}
+	case xen.ReasonMovToMSR:
+		h = l.msr
+	case xen.ReasonCPUID:
+		h = l.cpuid
+	case xen.ReasonDescriptorAccess:
+		h = l.descriptor
+	case xen.ReasonDebugException:
+		h = l.debug
+	case xen.ReasonGuestRequest:
+		h = l.request
+	case xen.ReasonVMExit:
+		h = l.exit
 	}
 	if h == nil {
 		return xen.Response{}

@@ -96,3 +96,52 @@ func TestLoopOneHandlerPerEvent(t *testing.T) {
 		t.Error("control register 9 accepted")
 	}
 }
+
+// The kinds of events that programs watch for their own sake.
+func TestLoopKinds(t *testing.T) {
+	kinds := []struct {
+		name   string
+		reason xen.Reason
+		on     func(*Loop, xen.Handler) error
+	}{
+		{"MSR", xen.ReasonMovToMSR, (*Loop).OnMSR},
+		{"CPUID", xen.ReasonCPUID, (*Loop).OnCPUID},
+		{"descriptor", xen.ReasonDescriptorAccess, (*Loop).OnDescriptorAccess},
+		{"debug", xen.ReasonDebugException, (*Loop).OnDebugException},
+		{"request", xen.ReasonGuestRequest, (*Loop).OnGuestRequest},
+		{"VM exit", xen.ReasonVMExit, (*Loop).OnVMExit},
+	}
+	src := new(script)
+	for _, k := range kinds {
+		src.requests = append(src.requests, xen.Request{Reason: k.reason})
+	}
+	l := NewLoop(src)
+	var saw, want []string
+	for _, k := range kinds {
+		h := func(r *xen.Request) xen.Response {
+			if r.Reason != k.reason {
+				t.Errorf("%s: reason %d", k.name, r.Reason)
+			}
+			saw = append(saw, k.name)
+			return xen.Response{View: xen.View(k.reason)}
+		}
+		if err := k.on(l, h); err != nil {
+			t.Error(err)
+		}
+		if err := k.on(l, h); !errors.Is(err, ErrTaken) {
+			t.Errorf("%s, a second time: %v", k.name, err)
+		}
+		want = append(want, k.name)
+	}
+	if err := l.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, saw); diff != "" {
+		t.Errorf("handlers called (-want +got):\n%s", diff)
+	}
+	for i, a := range src.answers {
+		if a != (xen.Response{View: xen.View(kinds[i].reason)}) {
+			t.Errorf("%s: answer %+v", kinds[i].name, a)
+		}
+	}
+}

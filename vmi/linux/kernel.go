@@ -39,6 +39,7 @@ type Kernel struct {
 		socket       members[socketFields]
 		index        members[indexFields]
 		probe        members[probeFields]
+		blacklist    members[blacklistFields]
 		iface        members[interfaceFields]
 		namespace    members[namespaceFields]
 		clock        members[clockFields]

@@ -24,15 +24,34 @@ type Record struct {
 	Duration float64 `json:"duration,omitempty"`
 }
 
-func (p *Printer) json(t Thread, c *Call, at time.Time) {
-	r := Record{Name: c.Name(), PID: t.PID, TID: t.TID, Comm: t.Comm, Args: []string{}, Raw: []string{}}
+// Arguments returns the texts of the call's arguments, which stay valid. The list
+// is not nil.
+func (c *Call) Arguments() []string {
+	args := []string{}
 	for i := range c.n {
-		if a := string(c.Arg(i)); c.kinds[i].glue && len(r.Args) > 0 {
-			r.Args[len(r.Args)-1] += a
+		if a := string(c.Arg(i)); c.kinds[i].glue && len(args) > 0 {
+			args[len(args)-1] += a
 		} else {
-			r.Args = append(r.Args, a)
+			args = append(args, a)
 		}
 	}
+	return args
+}
+
+// ErrorName returns the name of a completed call's error, ENOENT, or "errno 999" for
+// one without a name; "" if it succeeded.
+func (c *Call) ErrorName() string {
+	if !c.Done || c.errno == 0 {
+		return ""
+	}
+	if name := errnoName(c.errno); name != "" {
+		return name
+	}
+	return "errno " + strconv.Itoa(c.errno)
+}
+
+func (p *Printer) json(t Thread, c *Call, at time.Time) {
+	r := Record{Name: c.Name(), PID: t.PID, TID: t.TID, Comm: t.Comm, Args: c.Arguments(), Raw: []string{}}
 	if c.Entered {
 		for _, a := range c.Args {
 			r.Raw = append(r.Raw, "0x"+strconv.FormatUint(a, 16))
@@ -46,11 +65,7 @@ func (p *Printer) json(t Thread, c *Call, at time.Time) {
 	if c.Done {
 		ret := c.Ret
 		r.Ret = &ret
-		if c.errno != 0 {
-			if r.Error = errnoName(c.errno); r.Error == "" {
-				r.Error = "errno " + strconv.Itoa(c.errno)
-			}
-		}
+		r.Error = c.ErrorName()
 	}
 	line, err := json.Marshal(r)
 	if err != nil {

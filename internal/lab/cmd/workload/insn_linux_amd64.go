@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -17,6 +18,13 @@ func cpuid(leaf, subleaf uint32) (eax, ebx, ecx, edx uint32)
 // Hypercalls of Intel's and of AMD's processors. The kernel is not asked.
 func vmcall(op, arg uint64) int64
 func vmmcall(op, arg uint64) int64
+
+// sidt stores the register of the interrupt table: 10 bytes.
+func sidt(to *byte)
+
+// One access of 8 bytes each.
+func store(to *byte, v uint64)
+func load(from *byte) uint64
 
 // vendor is what CPUID says of the processor, by the rest of leaf 0.
 func vendor() string {
@@ -64,6 +72,44 @@ func request(args []string) error {
 		result = call(hvmOp, guestRequest)
 	}
 	fmt.Printf("request n=%d result=%d\n", *n, result)
+	return nil
+}
+
+// runSIDT reads the register of the interrupt table n times.
+func runSIDT(args []string) error {
+	fs := flag.NewFlagSet("sidt", flag.ContinueOnError)
+	n := fs.Int("n", 1, "times")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	var idtr [10]byte
+	for range *n {
+		sidt(&idtr[0])
+	}
+	fmt.Printf("sidt n=%d pid=%d idtr=%x\n", *n, os.Getpid(), idtr)
+	return nil
+}
+
+// toggleCPUID forbids and allows itself CPUID, n times in all: each is one write
+// of MSR_MISC_FEATURES_ENABLES (0x140) by the kernel, where the processor has it.
+// Real-time, so that no switch to another process writes it meanwhile.
+func toggleCPUID(args []string) error {
+	fs := flag.NewFlagSet("msr", flag.ContinueOnError)
+	n := fs.Int("n", 2, "times, an even number")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	const archSetCPUID = 0x1012
+	runtime.LockOSThread()
+	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 50}, 0); err != nil {
+		return fmt.Errorf("real-time: %w", err)
+	}
+	for i := range *n {
+		if _, _, errno := unix.RawSyscall(unix.SYS_ARCH_PRCTL, archSetCPUID, uintptr(i%2), 0); errno != 0 {
+			return fmt.Errorf("arch_prctl: %w", errno)
+		}
+	}
+	fmt.Printf("msr n=%d pid=%d\n", *n, os.Getpid())
 	return nil
 }
 

@@ -11,6 +11,26 @@ TEXT ·cpuid(SB), NOSPLIT, $0-24
 	MOVL DX, edx+20(FP)
 	RET
 
+// func sidt(to *byte)
+TEXT ·sidt(SB), NOSPLIT, $0-8
+	MOVQ to+0(FP), AX
+	BYTE $0x0f; BYTE $0x01; BYTE $0x08
+	RET
+
+// func store(to *byte, v uint64)
+TEXT ·store(SB), NOSPLIT, $0-16
+	MOVQ to+0(FP), AX
+	MOVQ v+8(FP), CX
+	MOVQ CX, (AX)
+	RET
+
+// func load(from *byte) uint64
+TEXT ·load(SB), NOSPLIT, $0-16
+	MOVQ from+0(FP), AX
+	MOVQ (AX), AX
+	MOVQ AX, ret+8(FP)
+	RET
+
 // func vmcall(op, arg uint64) int64
 TEXT ·vmcall(SB), NOSPLIT, $0-24
 	MOVQ op+0(FP), AX
