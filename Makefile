@@ -3,10 +3,10 @@
 GO    ?= go
 LAB   := $(GO) run ./internal/lab/cmd/lab
 # The packages with tests for the lab: build tag lab, named TestLab.
-LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/cr3watch ./examples/doctor ./examples/ps ./examples/recover ./examples/syscalltrace
+LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/cr3watch ./examples/doctor ./examples/ps ./examples/recover ./examples/syscalltrace ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy
 
 # Those with tests of what only VMX has, or of the hypervisor's filter.
-VMXLANES := ./internal/lab/labtest ./xen ./breakpoint ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace
+VMXLANES := ./internal/lab/labtest ./xen ./breakpoint ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace ./examples/memwatch
 PATCHED  := ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch
 
 .PHONY: lab-svm-4.14 lab-svm-4.20 lab-vmx-4.14 lab-vmx-4.20 demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-table1 lab-host lab soak table1 abi fuzz clean
@@ -32,10 +32,10 @@ check:
 unit:
 	CGO_ENABLED=1 $(GO) test -race ./...
 
-# What decodes Xen's and xenstored's words, with words that nobody chose; longer
-# with FUZZTIME=10m.
+# What decodes Xen's, xenstored's and the guest's words, with words that nobody
+# chose; longer with FUZZTIME=10m.
 FUZZTIME ?= 2s
-FUZZED   := ./internal/abi ./internal/privcmd ./internal/xenstore ./xen ./breakpoint/journal
+FUZZED   := ./internal/abi ./internal/privcmd ./internal/xenstore ./xen ./breakpoint/journal ./breakpoint
 fuzz:
 	@mkdir -p bin
 	@for p in $(FUZZED); do \
@@ -60,7 +60,7 @@ abi:
 SVMSKIP    := -skip '^TestLab(Exact|CoreDump)$$'
 PATCHEDRUN := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope)'
 VMXRUN     := -run '^TestLab(Xen|Conformance|Filter|ByName)'
-VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3($$|FilterChurn|FilterOps|FilterEvents)|View|SingleStep|ExactHits|Strategies|Reads|Stealth|HiddenFrames|GuestDebugs|Killed$$|Filter|Scope|Exact$$|Signals)'
+VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3($$|FilterChurn|FilterOps|FilterEvents)|View|SingleStep|ExactHits|Strategies|Reads|Stealth|HiddenFrames|GuestDebugs|Killed$$|Filter|Scope|MemWatch|Exact$$|Signals)'
 
 lanes:
 	@$(LAB) prepare -lane vmx

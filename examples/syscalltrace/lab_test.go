@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/govmi/govmi/examples/internal/chrometrace/tracetest"
 	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 	"github.com/govmi/govmi/vmi/linux/strace"
@@ -299,5 +300,55 @@ func refused(t *testing.T, args []string, want string) {
 	}
 	if s := msg.String(); !strings.HasPrefix(s, "syscalltrace: ") || !strings.Contains(s, want) || strings.Count(s, "\n") != 1 || out.Len() != 0 {
 		t.Errorf("%q: message %q, output %q; want %q", args, s, out.String(), want)
+	}
+}
+
+// Each call is one slice of its thread's track, and a trace that is cut short is
+// whole.
+func TestLabPerfetto(t *testing.T) {
+	g := labtest.SharedGuest(t, shared)
+	labtest.Intact(t, g)
+	n := labtest.Count(1000)
+	c, pid := caller(t, g, "openat-enoent", n, "-threads 2")
+	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-perfetto")
+	g.MustExec(t.Context(), "touch /tmp/go")
+	c.Wait(t.Context())
+	threads, err := tracetest.Check(strings.NewReader(tr.wait()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, tracks := 0, 0
+	for tid, th := range threads {
+		if th.PID != pid || th.Process != "workload" {
+			t.Errorf("thread %d of process %d (%s)", tid, th.PID, th.Process)
+		}
+		before := got
+		for _, e := range th.Events {
+			if e.Phase == "X" && e.Name == "openat" && strings.Contains(string(e.Args), `"error":"ENOENT"`) && strings.Contains(string(e.Args), "/no/such/file") {
+				got++
+			}
+		}
+		if got > before {
+			tracks++
+		}
+	}
+	if got != n || tracks != 2 {
+		t.Errorf("%d slices on %d tracks, want %d on 2", got, tracks, n)
+	}
+
+	busy := g.Start(t.Context(), "exec workload busy -kinds read,write")
+	tr = start(t, "-domain", g.Name(), "-comm", "workload", "-perfetto")
+	for end := time.Now().Add(patience); strings.Count(tr.out.String(), "\n") < 100; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("too few slices")
+		}
+	}
+	tr.stop()
+	if threads, err := tracetest.Check(strings.NewReader(tr.wait())); err != nil || len(threads) == 0 {
+		t.Errorf("%d threads, %v", len(threads), err)
+	}
+	g.MustExec(t.Context(), fmt.Sprintf("kill -TERM %d", busy.PID()))
+	if out, status := busy.Wait(t.Context()); status != 0 {
+		t.Errorf("status %d: %s", status, out)
 	}
 }

@@ -20,6 +20,8 @@ type options struct {
 	file    string
 	json    bool
 	column  int
+	// perfetto has Chrome's trace event format written.
+	perfetto bool
 
 	follow     bool
 	mechanisms []cr3filter.Mechanism // nil: the best that there is
@@ -29,7 +31,7 @@ type options struct {
 	restart bool
 }
 
-const usage = `usage: syscalltrace -domain NAME|ID [-pid N | -comm NAME] [-f] [-e CALL,...] [-c] [-o FILE] [-json]
+const usage = `usage: syscalltrace -domain NAME|ID [-pid N | -comm NAME] [-f] [-e CALL,...] [-c] [-o FILE] [-json | -perfetto]
 
 Prints the system calls of a Xen guest's processes in strace's form. Without
 -pid and -comm it traces every process of the guest. Runs as root in dom0.
@@ -59,6 +61,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.BoolVar(&o.json, "json", false, "print one JSON object per call")
 	f.StringVar(&o.journal, "journal", "", "keep what \"recover\" needs, should this program be killed, in this `file`, which it has to be told; default is /run/govmi/domain-ID.journal")
 	f.BoolVar(&o.restart, "restart", false, "if the tracer is killed, bring the guest back and trace on")
+	f.BoolVar(&o.perfetto, "perfetto", false, "write a trace in Chrome's format for ui.perfetto.dev, a track per thread; times are dom0's monotonic clock at the event")
 	f.IntVar(&o.column, "a", 0, "align return values at this `column`")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -89,6 +92,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return refuse("-filter %q is none of xen, here, hit", by)
 	case o.json && o.summary:
 		return refuse("-json and -c exclude each other")
+	case o.perfetto && (o.json || o.summary):
+		return refuse("-perfetto excludes -json and -c")
 	case o.column < 0 || o.column > 1000:
 		return refuse("-a %d is no column", o.column)
 	}

@@ -27,7 +27,7 @@ const (
 )
 
 // prepare makes the tracer for the processes and calls that o names.
-func prepare(g *linuxGuest, o options, p *strace.Printer) (*tracer, error) {
+func prepare(g *linuxGuest, o options, p printer) (*tracer, error) {
 	if err := g.resolve(); err != nil {
 		return nil, err
 	}

@@ -15,12 +15,6 @@ import (
 	"github.com/govmi/govmi/xen"
 )
 
-// flushInterval is how long a line may wait for its writing.
-const flushInterval = 50 * time.Millisecond
-
-// lookInterval is how often the traced process is looked for.
-const lookInterval = time.Second
-
 // run is the program: it traces until ctx ends or the traced process does, and
 // returns the exit status: 2 for a wrong command line, 1 for another error.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -70,9 +64,13 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := newWriter(ctx, out)
-	defer w.close()
-	p := strace.NewPrinter(w, &strace.PrinterOptions{JSON: o.json, Quiet: o.summary, Column: o.column})
+	w := session.NewWriter(ctx, out)
+	defer w.Close()
+	lines := strace.NewPrinter(w, &strace.PrinterOptions{JSON: o.json, Quiet: o.summary, Column: o.column})
+	p := printer(lines)
+	if o.perfetto {
+		p = newPerfetto(w, time.Now)
+	}
 	g := newGuest(s.Kernel)
 	t, err := prepare(g, o, p)
 	if err != nil {
@@ -90,8 +88,7 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 		return err
 	}
 	t.ended = cancel
-	served := make(chan error, 1)
-	go func() { served <- session.Guarded(func() error { return s.Loop.Run(ctx) }) }()
+	served := s.Serve(ctx)
 	stopServing := func() error { cancel(); return <-served }
 
 	n, err := t.insert(scope, g, s.VCPUs)
@@ -99,19 +96,19 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 		err = scope.Start()
 	}
 	if err != nil {
-		return errors.Join(err, unlessCanceled(stopServing()))
+		return errors.Join(err, session.UnlessCanceled(stopServing()))
 	}
 	fmt.Fprintf(stderr, "syscalltrace: tracing %s of domain %s (%d), Linux %s; %d breakpoints; %s\n",
 		t.what, s.Name, s.Dom.ID(), s.Kernel.Release(), n, how(scope))
 
-	gone := func() bool { return false }
+	var gone func() bool
 	switch {
 	case o.follow:
 		gone = func() bool { return len(scope.Processes()) == 0 }
 	case o.pid != 0:
 		gone = func() bool { return processGone(s.Kernel, int32(o.pid)) }
 	}
-	err = write(p, served, cancel, gone)
+	err = session.Flushing(served, cancel, p.Flush, gone)
 	// The guest comes first: what follows may wait for whoever reads it.
 	err = errors.Join(err, s.Close())
 	p.Detach()
@@ -119,7 +116,7 @@ func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wri
 		err = ferr
 	}
 	if o.summary {
-		err = errors.Join(err, p.Summary(w))
+		err = errors.Join(err, lines.Summary(w))
 	}
 	stats, serr := scope.Stats()
 	err = errors.Join(err, serr)
@@ -145,46 +142,4 @@ func how(s *cr3filter.Scope) string {
 		list = ", CR3-target list"
 	}
 	return fmt.Sprintf("%v%s; %s", s.Mechanism(), list, s.Placement())
-}
-
-// write writes out what the printer has until serving events ends, and
-// returns why it ended, nil if that was to be.
-//
-// Tracing also ends when gone says twice in a row that the process is: it may
-// have ended while the breakpoints were on their way.
-func write(p *strace.Printer, served <-chan error, cancel func(), gone func() bool) (failed error) {
-	tick := time.NewTicker(flushInterval)
-	defer tick.Stop()
-	look := time.NewTicker(lookInterval)
-	defer look.Stop()
-	missed := 0
-	for {
-		select {
-		case err := <-served:
-			if failed != nil {
-				return failed
-			}
-			return unlessCanceled(err)
-		case <-look.C:
-			if missed++; !gone() {
-				missed = 0
-			}
-			if missed == 2 {
-				cancel()
-			}
-		case <-tick.C:
-			if err := p.Flush(); err != nil && failed == nil {
-				failed = fmt.Errorf("write the trace: %w", err)
-				cancel()
-			}
-		}
-	}
-}
-
-// unlessCanceled is the error of an event loop that may have been asked to end.
-func unlessCanceled(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
 }

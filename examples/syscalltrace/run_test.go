@@ -25,6 +25,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-domain", "g", "-comm", ""}, "-comm is empty"},
 		{[]string{"-domain", "g", "-e", "read,,write"}, "empty name"},
 		{[]string{"-domain", "g", "-json", "-c"}, "exclude each other"},
+		{[]string{"-domain", "g", "-json", "-perfetto"}, "-perfetto excludes"},
 		{[]string{"-domain", "g", "-a", "-1"}, "-a -1"},
 		{[]string{"-domain", "g", "-f"}, "-f goes with -pid"},
 		{[]string{"-domain", "g", "-filter", "me"}, "none of xen, here, hit"},

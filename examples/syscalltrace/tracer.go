@@ -21,7 +21,7 @@ type tracer struct {
 
 	m   machine
 	d   *strace.Decoder
-	p   *strace.Printer
+	p   printer
 	now func() time.Time
 
 	// Whom and what to trace.

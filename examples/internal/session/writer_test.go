@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 func TestWriter(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out bytes.Buffer
-	w := newWriter(ctx, &out)
-	defer w.close()
+	w := NewWriter(ctx, &out)
+	defer w.Close()
 	for _, s := range []string{"one ", "two "} {
 		if n, err := io.WriteString(w, s); n != len(s) || err != nil {
 			t.Fatal(n, err)
@@ -30,8 +30,8 @@ func TestWriter(t *testing.T) {
 func TestWriterError(t *testing.T) {
 	r, pipe := io.Pipe()
 	r.Close()
-	w := newWriter(t.Context(), pipe)
-	defer w.close()
+	w := NewWriter(t.Context(), pipe)
+	defer w.Close()
 	for range 2 {
 		if _, err := io.WriteString(w, "x"); !errors.Is(err, io.ErrClosedPipe) {
 			t.Error(err)
@@ -43,7 +43,7 @@ func TestWriterError(t *testing.T) {
 func TestWriterStalled(t *testing.T) {
 	r, pipe := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
-	w := newWriter(ctx, pipe)
+	w := NewWriter(ctx, pipe)
 	w.grace = 0
 	cancel()
 	for range 2 {
@@ -52,5 +52,5 @@ func TestWriterStalled(t *testing.T) {
 		}
 	}
 	r.Close() // lets the goroutine go
-	w.close()
+	w.Close()
 }

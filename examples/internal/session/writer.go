@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"context"
@@ -13,9 +13,9 @@ var errStalled = errors.New("output is stalled")
 // grace is how long a write may take when tracing is to end.
 const grace = 3 * time.Second
 
-// writer writes on a goroutine of its own, so that whoever reads the output
+// Writer writes on a goroutine of its own, so that whoever reads the output
 // slowly, or not at all, cannot keep the program from restoring the guest.
-type writer struct {
+type Writer struct {
 	ctx   context.Context // of tracing
 	grace time.Duration
 	in    chan []byte
@@ -23,10 +23,10 @@ type writer struct {
 	err   error
 }
 
-// newWriter returns a writer to w. Its goroutine ends with close, or with the
-// process if a write never returns.
-func newWriter(ctx context.Context, w io.Writer) *writer {
-	a := &writer{ctx: ctx, grace: grace, in: make(chan []byte), out: make(chan error, 1)}
+// NewWriter returns a writer to w; ctx is that of the events. Its goroutine ends
+// with Close, or with the process if a write never returns.
+func NewWriter(ctx context.Context, w io.Writer) *Writer {
+	a := &Writer{ctx: ctx, grace: grace, in: make(chan []byte), out: make(chan error, 1)}
 	go func() {
 		for p := range a.in {
 			_, err := w.Write(p)
@@ -38,7 +38,7 @@ func newWriter(ctx context.Context, w io.Writer) *writer {
 
 // Write waits for the write, and with the end of tracing a little longer. It
 // is not to be called again after an error or from several goroutines.
-func (a *writer) Write(p []byte) (int, error) {
+func (a *Writer) Write(p []byte) (int, error) {
 	if a.err != nil {
 		return 0, a.err
 	}
@@ -60,4 +60,5 @@ func (a *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (a *writer) close() { close(a.in) }
+// Close ends the goroutine. It is called once, and no Write after it.
+func (a *Writer) Close() { close(a.in) }

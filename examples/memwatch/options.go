@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/govmi/govmi/xen"
+)
+
+// kinds are the kinds of access that are of interest.
+type kinds struct{ read, write, execute bool }
+
+// leaves is what the guest may still do with a frame without an event. A
+// processor has no pages that can be written and not be read, so that watching
+// reads stops writes as well.
+func (k kinds) leaves() xen.Access {
+	switch {
+	case k.read:
+		return xen.AccessN
+	case k.write && k.execute:
+		return xen.AccessR
+	case k.write:
+		return xen.AccessRX
+	}
+	return xen.AccessRW
+}
+
+// options are what the command line says.
+type options struct {
+	domain  string
+	symbol  string // with an offset maybe
+	addr    uint64
+	gfn     xen.GFN
+	byFrame bool
+	offset  uint64 // in the frame
+	length  uint64
+	kinds   kinds
+	count   int
+	file    string
+	json    bool
+	noViews bool
+}
+
+const usage = `usage: memwatch -domain NAME|ID -symbol NAME[+N] | -addr ADDRESS | -gfn N [-offset N]  [-len N] [-access rwx] [-n N] [-o FILE] [-json]
+
+Prints who reads, writes or executes a range of a Xen guest's memory: of its
+kernel's address space, or of one frame. Runs as root in dom0.
+
+`
+
+// errUsage is a command line that was refused; the reason has been printed.
+var errUsage = errors.New("usage")
+
+// maxLength bounds the frames that are watched.
+const maxLength = 1 << 20
+
+func parse(args []string, stderr io.Writer) (o options, err error) {
+	f := flag.NewFlagSet("memwatch", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		f.PrintDefaults()
+	}
+	var addr, gfn, access string
+	f.StringVar(&o.domain, "domain", "", "the guest, by `name or id`")
+	f.StringVar(&o.symbol, "symbol", "", "watch what this kernel `symbol` names")
+	f.StringVar(&addr, "addr", "", "watch this `address` of the kernel's, 0x...")
+	f.StringVar(&gfn, "gfn", "", "watch this `frame` of the guest's memory, by its number")
+	f.Uint64Var(&o.offset, "offset", 0, "with -gfn, begin this many `bytes` into it")
+	f.Uint64Var(&o.length, "len", 8, "how many `bytes` to watch; of a frame, its rest if not given")
+	f.StringVar(&access, "access", "w", "the `kinds` of access, of r, w and x")
+	f.IntVar(&o.count, "n", 0, "end after this `many` accesses")
+	f.StringVar(&o.file, "o", "", "write to `file` instead of standard output")
+	f.BoolVar(&o.json, "json", false, "print one JSON object per access")
+	f.BoolVar(&o.noViews, "noviews", false, "close the frames for the whole domain even if it may have altp2m views")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, errUsage
+	}
+	refuse := func(format string, args ...any) (options, error) {
+		fmt.Fprintf(stderr, "memwatch: "+format+"; see -help\n", args...)
+		return o, errUsage
+	}
+	set := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	targets := 0
+	for _, name := range []string{"symbol", "addr", "gfn"} {
+		if set[name] {
+			targets++
+		}
+	}
+	o.byFrame = set["gfn"]
+	if o.byFrame && !set["len"] && o.offset < xen.PageSize {
+		o.length = xen.PageSize - o.offset
+	}
+	switch {
+	case f.NArg() > 0:
+		return refuse("unexpected argument %q", f.Arg(0))
+	case o.domain == "":
+		return refuse("-domain is missing")
+	case targets != 1:
+		return refuse("one of -symbol, -addr and -gfn is needed")
+	case set["offset"] && !o.byFrame:
+		return refuse("-offset goes with -gfn")
+	case o.length == 0 || o.length > maxLength:
+		return refuse("-len %d is not between 1 and %d", o.length, maxLength)
+	case o.byFrame && (o.offset >= xen.PageSize || o.length > xen.PageSize-o.offset):
+		return refuse("-offset %d and -len %d lead out of the frame", o.offset, o.length)
+	case strings.Trim(access, "rwx") != "" || access == "":
+		return refuse("-access %q has other letters than r, w and x", access)
+	case o.count < 0:
+		return refuse("-n %d is negative", o.count)
+	}
+	o.kinds = kinds{strings.Contains(access, "r"), strings.Contains(access, "w"), strings.Contains(access, "x")}
+	if set["addr"] {
+		if o.addr, err = strconv.ParseUint(addr, 0, 64); err != nil {
+			return refuse("-addr %q is no address", addr)
+		}
+	}
+	if o.byFrame {
+		n, err := strconv.ParseUint(gfn, 0, 52)
+		if err != nil {
+			return refuse("-gfn %q is no frame", gfn)
+		}
+		o.gfn = xen.GFN(n)
+	}
+	return o, nil
+}
