@@ -98,9 +98,6 @@ func TestLabFuncGraph(t *testing.T) {
 		calls["security_file_permission 2"]+calls["security_file_permission 3"] != n { // 2 where rw_verify_area ends by a jump to it
 		t.Errorf("%d calls in the guest, in the trace: %v", n, calls)
 	}
-	if !labtest.VMX() && !labtest.Soak() {
-		return
-	}
 	out, _, pid = traced(t, g, n, "-func", functions, "-perfetto")
 	threads, err := tracetest.Check(strings.NewReader(out))
 	if err != nil {

@@ -4,8 +4,10 @@
 //	memwatch -domain guest -symbol panic_timeout -len 4
 //
 // The frames of the range are closed to the guest in an altp2m view, and each
-// access is stepped over in the guest's own: none is lost, on any vCPU. Without
-// altp2m they are closed for the whole domain. It needs an Intel processor.
+// access is stepped over in the guest's own, so that none is lost. Without altp2m
+// they are closed for the whole domain. It needs an Intel processor. Not run:
+// guests of several vCPUs, and a kill -9 of this program, which keeps no journal
+// since it changes no memory; recover is what takes its view and ring away.
 package main
 
 import (
