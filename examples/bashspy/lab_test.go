@@ -3,35 +3,18 @@
 package main
 
 import (
-	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 )
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // A session on a terminal is seen byte for byte as it went over the terminal, the
 // first key and what the shell's programs print included.
@@ -41,28 +24,19 @@ func TestLabSession(t *testing.T) {
 	labtest.Intact(t, g)
 	c := g.Start(ctx, `rm -f /tmp/go; exec workload pty -wait /tmp/go 'cat /etc/hostname' "printf '\033[31mred\n'" 'exit 0'`)
 	m := c.WaitLine(ctx, regexp.MustCompile(`pty ready pid=(\d+)`))
-	var out, msg safeBuffer
-	done := make(chan int, 1)
-	go func() { done <- run(ctx, nil, []string{"-domain", g.Name(), "-pid", m[1], "-json"}, &out, &msg) }()
-	for !strings.Contains(msg.String(), "watching") {
-		select {
-		case status := <-done:
-			t.Fatalf("status %d: %s", status, msg.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	p := sessiontest.Start(t, "watching", func(ctx context.Context, out, msg io.Writer) int {
+		return run(ctx, nil, []string{"-domain", g.Name(), "-pid", m[1], "-json"}, out, msg)
+	})
 	g.MustExec(ctx, "touch /tmp/go")
 	said, status := c.Wait(ctx)
 	if status != 0 {
 		t.Errorf("the guest says, with status %d: %s", status, said)
 	}
-	if status := <-done; status != 0 || !strings.Contains(msg.String(), " 0 lost\n") {
-		t.Errorf("status %d: %s", status, msg.String())
-	}
-	t.Log(strings.TrimSpace(msg.String()))
+	out := p.Lossless()
+	t.Log(strings.TrimSpace(p.Msg.String()))
 	var typed, printed []byte
 	by := map[string]bool{}
-	for d := json.NewDecoder(strings.NewReader(out.String())); d.More(); {
+	for d := json.NewDecoder(strings.NewReader(out)); d.More(); {
 		var r record
 		if err := d.Decode(&r); err != nil {
 			t.Fatal(err)

@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/govmi/govmi/cr3filter"
@@ -20,34 +18,15 @@ import (
 // the exit status: 2 for a wrong command line, 1 for another error. x may be nil.
 func run(ctx context.Context, x *xen.Options, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
+	if err == nil {
+		err = session.With(x, o.domain, o.file, stdout, func(s *session.Session, out io.Writer) error {
+			return watch(ctx, s, o, out, stderr)
+		})
 	}
-	if err := watch(ctx, x, o, stdout, stderr); err != nil {
-		fmt.Fprintf(stderr, "bashspy: %s\n", session.OneLine(err))
-		return 1
-	}
-	return 0
+	return session.Status("bashspy", err, stderr)
 }
 
-func watch(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Writer) (err error) {
-	out := stdout
-	if o.file != "" {
-		f, err := os.Create(o.file)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
-	}
-	s, err := session.Attach(x, o.domain)
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if err != nil {
-		return err
-	}
+func watch(ctx context.Context, s *session.Session, o options, out, stderr io.Writer) (err error) {
 	sh, err := find(s.Kernel, o)
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"time"
@@ -25,25 +24,15 @@ const (
 // returns the exit status: 2 for a wrong command line, 1 for another error.
 func run(ctx context.Context, x *xen.Options, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
+	if err == nil {
+		err = session.With(x, o.domain, "", stdout, func(s *session.Session, out io.Writer) error {
+			return follow(ctx, s, o, out, stderr)
+		})
 	}
-	if err := follow(ctx, x, o, stdout, stderr); err != nil {
-		fmt.Fprintf(stderr, "cr3watch: %s\n", session.OneLine(err))
-		return 1
-	}
-	return 0
+	return session.Status("cr3watch", err, stderr)
 }
 
-func follow(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Writer) (err error) {
-	s, err := session.Attach(x, o.domain)
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if err != nil {
-		return err
-	}
+func follow(ctx context.Context, s *session.Session, o options, stdout, stderr io.Writer) (err error) {
 	tasks, err := find(s.Kernel, o)
 	if err != nil {
 		return err
@@ -63,8 +52,7 @@ func follow(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Wr
 		ctx, cancel = context.WithTimeout(ctx, o.time)
 		defer cancel()
 	}
-	served := make(chan error, 1)
-	go func() { served <- session.Guarded(func() error { return s.Loop.Run(ctx) }) }()
+	served := s.Serve(ctx)
 	for _, t := range tasks {
 		if err := w.add(t); err != nil {
 			cancel()

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 
 	"github.com/govmi/govmi/examples/internal/session"
@@ -29,30 +27,18 @@ not find out; 2: wrong command line; 3: the host cannot; 4: a domain cannot.
 `
 
 func run(ctx context.Context, x *xen.Options, args []string, stdout, stderr io.Writer) int {
-	f := flag.NewFlagSet("doctor", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		f.PrintDefaults()
-	}
+	f := session.NewCommand("doctor", usage, stderr)
 	domain := f.String("domain", "", "look at this domain, by `name or id`, instead of at all")
 	asJSON := f.Bool("json", false, "print JSON instead of a table")
-	switch err := f.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return exitOK
-	case err != nil:
-		return exitUsage
-	case f.NArg() > 0:
-		fmt.Fprintf(stderr, "doctor: unexpected argument %q; see -help\n", f.Arg(0))
-		return exitUsage
+	if err := f.Parse(args); err != nil {
+		return session.Status("doctor", err, stderr)
 	}
 	r, err := diagnose(ctx, x, *domain)
 	if err == nil {
 		err = r.print(stdout, *asJSON)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "doctor: %s\n", session.OneLine(err))
-		return exitFailed
+		return session.Status("doctor", err, stderr)
 	}
 	return r.status()
 }

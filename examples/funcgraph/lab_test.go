@@ -3,40 +3,23 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/govmi/govmi/examples/internal/chrometrace/tracetest"
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 )
 
 // patience bounds what should take seconds.
 const patience = 3 * time.Minute
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // traced runs the program on a process that makes n calls of pread64, and returns
 // what it printed and said. The guest's own word is checked.
@@ -47,28 +30,17 @@ func traced(t *testing.T, g *labtest.Guest, n int, args ...string) (out, msg str
 	c := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload calls -kind pread64 -n %d -wait /tmp/go", n))
 	m := c.WaitLine(ctx, regexp.MustCompile(`calls ready pid=(\d+) `))
 	pid, _ = strconv.Atoi(m[1])
-	var o, e safeBuffer
-	done := make(chan int, 1)
-	go func() { done <- run(ctx, nil, append([]string{"-domain", g.Name(), "-pid", m[1]}, args...), &o, &e) }()
-	for !strings.Contains(e.String(), "tracing") {
-		select {
-		case status := <-done:
-			t.Fatalf("status %d: %s", status, e.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	p := sessiontest.Start(t, "tracing", func(ctx context.Context, out, msg io.Writer) int {
+		return run(ctx, nil, append([]string{"-domain", g.Name(), "-pid", m[1]}, args...), out, msg)
+	})
 	g.MustExec(ctx, "touch /tmp/go")
 	if out, status := c.Wait(ctx); status != 0 || !strings.Contains(out, fmt.Sprintf("calls kind=pread64 n=%d pid=%d", n, pid)) {
 		t.Errorf("the guest says, with status %d: %s", status, out)
 	}
-	if status := <-done; status != 0 {
-		t.Errorf("status %d: %s", status, e.String())
-	}
-	if !strings.Contains(e.String(), " 0 lost\n") {
-		t.Errorf("messages %q", e.String())
-	}
-	t.Log(strings.TrimSpace(e.String()))
-	return o.String(), e.String(), pid
+	out = p.Lossless()
+	msg = p.Msg.String()
+	t.Log(strings.TrimSpace(msg))
+	return out, msg, pid
 }
 
 // A process reads n times; each time the call tree has the functions that it

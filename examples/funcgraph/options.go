@@ -1,11 +1,10 @@
 package main
 
 import (
-	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"strings"
+
+	"github.com/govmi/govmi/examples/internal/session"
 )
 
 // options are what the command line says.
@@ -38,26 +37,17 @@ entry and end, so that what monitoring costs is in them. Runs as root in dom0.
 
 `
 
-// errUsage is a command line that was refused; the reason has been printed.
-var errUsage = errors.New("usage")
-
 const (
-	maxPID = 4 << 20 // the kernel's PID_MAX_LIMIT
 	// maxFunctions bounds the breakpoints' frames in a view, of which each
 	// function may need some.
 	maxFunctions = 1000
 )
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
-	f := flag.NewFlagSet("funcgraph", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		f.PrintDefaults()
-	}
+	f := session.NewCommand("funcgraph", usage, stderr)
 	var functions string
 	var json, perfetto bool
-	f.StringVar(&o.domain, "domain", "", "the guest, by `name or id`")
+	f.DomainVar(&o.domain)
 	f.IntVar(&o.pid, "pid", 0, "trace the threads of the process with this `id` in the guest, until it ends")
 	f.StringVar(&o.comm, "comm", "", "trace the processes with this command `name`, also those that start later")
 	f.BoolVar(&o.follow, "f", false, "with -pid, trace the processes that it forks as well")
@@ -68,36 +58,20 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.BoolVar(&perfetto, "perfetto", false, "write a trace in Chrome's format for ui.perfetto.dev")
 	f.BoolVar(&o.noViews, "noviews", false, "patch the guest's own memory even if it may have altp2m views")
 	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return o, err
-		}
-		return o, errUsage
+		return o, err
 	}
-	refuse := func(format string, args ...any) (options, error) {
-		fmt.Fprintf(stderr, "funcgraph: "+format+"; see -help\n", args...)
-		return o, errUsage
+	if err := f.NeedProcess(o.pid, o.comm); err != nil {
+		return o, err
 	}
-	set := map[string]bool{}
-	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	switch {
-	case f.NArg() > 0:
-		return refuse("unexpected argument %q", f.Arg(0))
-	case o.domain == "":
-		return refuse("-domain is missing")
-	case set["pid"] == set["comm"]:
-		return refuse("one of -pid and -comm is needed")
-	case set["pid"] && (o.pid <= 0 || o.pid > maxPID):
-		return refuse("-pid %d is no process id", o.pid)
-	case set["comm"] && o.comm == "":
-		return refuse("-comm is empty")
-	case o.follow && !set["pid"]:
-		return refuse("-f goes with -pid")
+	case o.follow && !f.Given("pid"):
+		return o, f.Refuse("-f goes with -pid")
 	case functions == "":
-		return refuse("-func is missing")
+		return o, f.Refuse("-func is missing")
 	case o.limit < 1 || o.limit > maxFunctions:
-		return refuse("-max %d is not between 1 and %d", o.limit, maxFunctions)
+		return o, f.Refuse("-max %d is not between 1 and %d", o.limit, maxFunctions)
 	case json && perfetto:
-		return refuse("-json and -perfetto exclude each other")
+		return o, f.Refuse("-json and -perfetto exclude each other")
 	case json:
 		o.form = formJSON
 	case perfetto:
@@ -105,7 +79,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	}
 	for name := range strings.SplitSeq(functions, ",") {
 		if name = strings.TrimSpace(name); name == "" {
-			return refuse("-func %q has an empty name", functions)
+			return o, f.Refuse("-func %q has an empty name", functions)
 		}
 		o.functions = append(o.functions, name)
 	}

@@ -7,59 +7,31 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/vmi/linux"
 	"github.com/govmi/govmi/xen"
 )
 
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // watching runs the program until stop is called, which returns the accesses.
 func watching(t *testing.T, g *labtest.Guest, args ...string) (stop func() []access) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
-	var out, msg safeBuffer
-	done := make(chan int, 1)
-	go func() { done <- run(ctx, nil, append([]string{"-domain", g.Name(), "-json"}, args...), &out, &msg) }()
-	for !strings.Contains(msg.String(), "watching") {
-		select {
-		case status := <-done:
-			t.Fatalf("status %d: %s", status, msg.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	p := sessiontest.Start(t, "watching", func(ctx context.Context, out, msg io.Writer) int {
+		return run(ctx, nil, append([]string{"-domain", g.Name(), "-json"}, args...), out, msg)
+	})
 	return func() (all []access) {
 		t.Helper()
-		cancel()
-		if status := <-done; status != 0 {
-			t.Errorf("status %d: %s", status, msg.String())
-		}
-		t.Log(strings.TrimSpace(msg.String()))
-		for d := json.NewDecoder(strings.NewReader(out.String())); d.More(); {
+		p.Stop()
+		out := p.Wait()
+		t.Log(strings.TrimSpace(p.Msg.String()))
+		for d := json.NewDecoder(strings.NewReader(out)); d.More(); {
 			var a access
 			if err := d.Decode(&a); err != nil {
 				t.Fatal(err)

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
 
+	"github.com/govmi/govmi/examples/internal/session"
 	"github.com/govmi/govmi/xen"
 )
 
@@ -52,21 +50,13 @@ kernel's address space, or of one frame. Runs as root in dom0.
 
 `
 
-// errUsage is a command line that was refused; the reason has been printed.
-var errUsage = errors.New("usage")
-
 // maxLength bounds the frames that are watched.
 const maxLength = 1 << 20
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
-	f := flag.NewFlagSet("memwatch", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		f.PrintDefaults()
-	}
+	f := session.NewCommand("memwatch", usage, stderr)
 	var addr, gfn, access string
-	f.StringVar(&o.domain, "domain", "", "the guest, by `name or id`")
+	f.DomainVar(&o.domain)
 	f.StringVar(&o.symbol, "symbol", "", "watch what this kernel `symbol` names")
 	f.StringVar(&addr, "addr", "", "watch this `address` of the kernel's, 0x...")
 	f.StringVar(&gfn, "gfn", "", "watch this `frame` of the guest's memory, by its number")
@@ -78,55 +68,42 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.BoolVar(&o.json, "json", false, "print one JSON object per access")
 	f.BoolVar(&o.noViews, "noviews", false, "close the frames for the whole domain even if it may have altp2m views")
 	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return o, err
-		}
-		return o, errUsage
+		return o, err
 	}
-	refuse := func(format string, args ...any) (options, error) {
-		fmt.Fprintf(stderr, "memwatch: "+format+"; see -help\n", args...)
-		return o, errUsage
-	}
-	set := map[string]bool{}
-	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	targets := 0
 	for _, name := range []string{"symbol", "addr", "gfn"} {
-		if set[name] {
+		if f.Given(name) {
 			targets++
 		}
 	}
-	o.byFrame = set["gfn"]
-	if o.byFrame && !set["len"] && o.offset < xen.PageSize {
+	o.byFrame = f.Given("gfn")
+	if o.byFrame && !f.Given("len") && o.offset < xen.PageSize {
 		o.length = xen.PageSize - o.offset
 	}
 	switch {
-	case f.NArg() > 0:
-		return refuse("unexpected argument %q", f.Arg(0))
-	case o.domain == "":
-		return refuse("-domain is missing")
 	case targets != 1:
-		return refuse("one of -symbol, -addr and -gfn is needed")
-	case set["offset"] && !o.byFrame:
-		return refuse("-offset goes with -gfn")
+		return o, f.Refuse("one of -symbol, -addr and -gfn is needed")
+	case f.Given("offset") && !o.byFrame:
+		return o, f.Refuse("-offset goes with -gfn")
 	case o.length == 0 || o.length > maxLength:
-		return refuse("-len %d is not between 1 and %d", o.length, maxLength)
+		return o, f.Refuse("-len %d is not between 1 and %d", o.length, maxLength)
 	case o.byFrame && (o.offset >= xen.PageSize || o.length > xen.PageSize-o.offset):
-		return refuse("-offset %d and -len %d lead out of the frame", o.offset, o.length)
+		return o, f.Refuse("-offset %d and -len %d lead out of the frame", o.offset, o.length)
 	case strings.Trim(access, "rwx") != "" || access == "":
-		return refuse("-access %q has other letters than r, w and x", access)
+		return o, f.Refuse("-access %q has other letters than r, w and x", access)
 	case o.count < 0:
-		return refuse("-n %d is negative", o.count)
+		return o, f.Refuse("-n %d is negative", o.count)
 	}
 	o.kinds = kinds{strings.Contains(access, "r"), strings.Contains(access, "w"), strings.Contains(access, "x")}
-	if set["addr"] {
+	if f.Given("addr") {
 		if o.addr, err = strconv.ParseUint(addr, 0, 64); err != nil {
-			return refuse("-addr %q is no address", addr)
+			return o, f.Refuse("-addr %q is no address", addr)
 		}
 	}
 	if o.byFrame {
 		n, err := strconv.ParseUint(gfn, 0, 52)
 		if err != nil {
-			return refuse("-gfn %q is no frame", gfn)
+			return o, f.Refuse("-gfn %q is no frame", gfn)
 		}
 		o.gfn = xen.GFN(n)
 	}

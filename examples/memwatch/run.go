@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/govmi/govmi/examples/internal/session"
 	"github.com/govmi/govmi/xen"
@@ -17,34 +15,15 @@ import (
 // another error. x may be nil.
 func run(ctx context.Context, x *xen.Options, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
+	if err == nil {
+		err = session.With(x, o.domain, o.file, stdout, func(s *session.Session, out io.Writer) error {
+			return observe(ctx, s, o, out, stderr)
+		})
 	}
-	if err := observe(ctx, x, o, stdout, stderr); err != nil {
-		fmt.Fprintf(stderr, "memwatch: %s\n", session.OneLine(err))
-		return 1
-	}
-	return 0
+	return session.Status("memwatch", err, stderr)
 }
 
-func observe(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Writer) (err error) {
-	out := stdout
-	if o.file != "" {
-		f, err := os.Create(o.file)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
-	}
-	s, err := session.Attach(x, o.domain)
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if err != nil {
-		return err
-	}
+func observe(ctx context.Context, s *session.Session, o options, out, stderr io.Writer) (err error) {
 	t, err := find(s.Kernel, o)
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -12,12 +11,8 @@ import (
 	"github.com/govmi/govmi/xen"
 )
 
-// The exit statuses.
-const (
-	exitFailed = 1
-	exitUsage  = 2
-	exitAlive  = 3
-)
+// exitAlive is the exit status beside those of [session.Status].
+const exitAlive = 3
 
 const usage = `usage: recover -domain NAME|ID [-journal FILE] [-views] [-keep-paused]
 
@@ -33,58 +28,30 @@ type options struct {
 	how    journal.RecoverOptions
 }
 
-// errUsage is a command line that was refused; the reason has been printed.
-var errUsage = errors.New("usage")
-
 func parse(args []string, stderr io.Writer) (o options, err error) {
-	f := flag.NewFlagSet("recover", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		f.PrintDefaults()
-	}
-	f.StringVar(&o.domain, "domain", "", "the guest, by `name or id`")
+	f := session.NewCommand("recover", usage, stderr)
+	f.DomainVar(&o.domain)
 	f.StringVar(&o.how.Path, "journal", "", "the `file` that the monitor kept; default is /run/govmi/domain-ID.journal")
 	f.BoolVar(&o.how.AltP2MOff, "views", false, "turn altp2m off even if no journal says that the monitor turned it on")
 	f.BoolVar(&o.how.KeepPaused, "keep-paused", false, "leave the guest paused if it is: Xen does not know whose pause that is")
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return o, err
-		}
-		return o, errUsage
-	}
-	switch {
-	case f.NArg() > 0:
-		fmt.Fprintf(stderr, "recover: unexpected argument %q; see -help\n", f.Arg(0))
-		return o, errUsage
-	case o.domain == "":
-		fmt.Fprintln(stderr, "recover: -domain is missing; see -help")
-		return o, errUsage
-	}
-	return o, nil
+	return o, f.Parse(args)
 }
 
 // run is the program, on a hypervisor opened with x.
 func run(x *xen.Options, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return exitUsage
+	if err != nil {
+		return session.Status("recover", err, stderr)
 	}
 	r, err := recovery(x, o)
 	if r != nil {
 		report(stdout, r, err == nil)
 	}
-	if err != nil {
-		fmt.Fprintf(stderr, "recover: %s\n", session.OneLine(err))
-		if r != nil && r.Alive {
-			return exitAlive
-		}
-		return exitFailed
+	status := session.Status("recover", err, stderr)
+	if err != nil && r != nil && r.Alive {
+		status = exitAlive
 	}
-	return 0
+	return status
 }
 
 func recovery(x *xen.Options, o options) (r *journal.Report, err error) {

@@ -48,7 +48,7 @@ func exact(t *testing.T, spec guest.Spec, n int, how string) {
 	if want := fmt.Sprintf("calls kind=pread64 n=%d pid=%d", n, pid); status != 0 || !strings.Contains(out, want) {
 		t.Errorf("the guest says, with status %d: %q; want %q", status, out, want)
 	}
-	trace := tr.wait()
+	trace := tr.Lossless()
 	for _, b := range neighbours {
 		g.MustExec(ctx, fmt.Sprintf("kill -TERM %d", b.PID()))
 		if out, status := b.Wait(ctx); status != 0 {
@@ -62,5 +62,5 @@ func exact(t *testing.T, spec guest.Spec, n int, how string) {
 	if all := strings.Count(trace, "\n"); lines != n || all != lines+cut+exited {
 		t.Errorf("%d calls in %d lines (%d cut, %d exits), want %d calls", lines, all, cut, exited, n)
 	}
-	t.Logf("%d calls in the guest, %d in the trace; %s", n, lines, strings.TrimSpace(tr.msg.String()))
+	t.Logf("%d calls in the guest, %d in the trace; %s", n, lines, strings.TrimSpace(tr.Msg.String()))
 }

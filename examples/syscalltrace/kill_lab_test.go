@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 )
 
@@ -80,7 +81,7 @@ func TestLabRestart(t *testing.T) {
 	labtest.Intact(t, g)
 	busy := g.Start(ctx, "exec workload busy -kinds getppid -spin 10000")
 	file := filepath.Join(t.TempDir(), "trace")
-	var msg safeBuffer
+	var msg sessiontest.Buffer
 	cmd := exec.Command("/proc/self/exe", "-domain", g.Name(), "-comm", "workload", "-e", "getppid", "-restart", "-o", file)
 	cmd.Env = append(os.Environ(), mainVar+"=1")
 	cmd.Stderr = &msg

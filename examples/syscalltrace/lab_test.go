@@ -7,14 +7,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/govmi/govmi/examples/internal/chrometrace/tracetest"
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 	"github.com/govmi/govmi/vmi/linux/strace"
@@ -23,75 +24,11 @@ import (
 // patience bounds what should take seconds.
 const patience = 3 * time.Minute
 
-// tracing is run in the background.
-type tracing struct {
-	t        *testing.T
-	out, msg safeBuffer
-	stop     context.CancelFunc
-	done     chan int
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // start returns when breakpoints are in place.
-func start(t *testing.T, args ...string) *tracing {
+func start(t *testing.T, args ...string) *sessiontest.Program {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	tr := &tracing{t: t, stop: cancel, done: make(chan int, 1)}
-	go func() { tr.done <- run(ctx, args, &tr.out, &tr.msg) }()
-	t.Cleanup(func() {
-		cancel()
-		if t.Failed() {
-			t.Logf("messages:\n%s\nlast lines:\n%s", tr.msg.String(), tail(tr.out.String()))
-		}
-	})
-	for end := time.Now().Add(patience); !strings.Contains(tr.msg.String(), "tracing"); {
-		select {
-		case status := <-tr.done:
-			t.Fatalf("ended with status %d: %s", status, tr.msg.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(end) {
-			t.Fatal("no breakpoints after ", patience)
-		}
-	}
-	return tr
+	return sessiontest.Start(t, "tracing", func(ctx context.Context, out, msg io.Writer) int { return run(ctx, args, out, msg) })
 }
-
-// wait returns the output when the program has ended.
-func (tr *tracing) wait() string {
-	tr.t.Helper()
-	select {
-	case status := <-tr.done:
-		tr.done <- status
-		if status != 0 {
-			tr.t.Errorf("status %d", status)
-		}
-	case <-time.After(patience):
-		tr.t.Fatal("still running after ", patience)
-	}
-	if msg := tr.msg.String(); !strings.Contains(msg, " 0 lost\n") {
-		tr.t.Errorf("messages %q", msg)
-	}
-	return tr.out.String()
-}
-
-func tail(s string) string { return s[max(0, len(s)-3000):] }
 
 func count(out, pattern string) int {
 	return len(regexp.MustCompile("(?m)"+pattern).FindAllString(out, -1))
@@ -123,7 +60,7 @@ func TestLabEveryCall(t *testing.T) {
 	if out, status := c.Wait(t.Context()); status != 0 {
 		t.Errorf("the guest's process ended with %d: %s", status, out)
 	}
-	out := tr.wait() // it ends with the process
+	out := tr.Lossless() // it ends with the process
 	g.MustExec(t.Context(), fmt.Sprintf("kill -TERM %d", busy.PID()))
 	busy.Wait(t.Context())
 
@@ -156,7 +93,7 @@ func TestLabChosenCalls(t *testing.T) {
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-e", "openat,uname")
 	g.MustExec(t.Context(), "touch /tmp/go")
 	c.Wait(t.Context())
-	out := tr.wait()
+	out := tr.Lossless()
 	if got := count(out, `(openat\(AT_FDCWD, "/etc/hostname", O_RDONLY|<\.\.\. openat resumed>)\) = \d+$`); got != n {
 		t.Errorf("%d lines, want %d", got, n)
 	}
@@ -174,8 +111,8 @@ func TestLabByName(t *testing.T) {
 	if status != 1 {
 		t.Fatalf("status %d: %s", status, out)
 	}
-	tr.stop()
-	trace := tr.wait()
+	tr.Stop()
+	trace := tr.Lossless()
 	for want, n := range map[string]int{
 		`^cat\[\d+\] open(at)?\(.*"/etc/hostname", O_RDONLY.*\) = \d+$`:                                     1,
 		`^cat\[\d+\] open(at)?\(.*"/no/such/file", O_RDONLY.*\) = -1 ENOENT \(No such file or directory\)$`: 1,
@@ -199,7 +136,7 @@ func TestLabSummaryAndJSON(t *testing.T) {
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-c")
 	g.MustExec(t.Context(), "touch /tmp/go")
 	c.Wait(t.Context())
-	if out := tr.wait(); count(out, fmt.Sprintf(`^ *\d+\.\d\d +\d+\.\d{6} +\d+ +%d +%d openat$`, n, n)) != 1 {
+	if out := tr.Lossless(); count(out, fmt.Sprintf(`^ *\d+\.\d\d +\d+\.\d{6} +\d+ +%d +%d openat$`, n, n)) != 1 {
 		t.Errorf("summary:\n%s", out)
 	}
 
@@ -208,7 +145,7 @@ func TestLabSummaryAndJSON(t *testing.T) {
 	g.MustExec(t.Context(), "touch /tmp/go")
 	c.Wait(t.Context())
 	got := 0
-	for d := json.NewDecoder(strings.NewReader(tr.wait())); d.More(); {
+	for d := json.NewDecoder(strings.NewReader(tr.Lossless())); d.More(); {
 		var r strace.Record
 		if err := d.Decode(&r); err != nil {
 			t.Fatal(err)
@@ -231,14 +168,14 @@ func TestLabInterrupted(t *testing.T) {
 	labtest.Intact(t, g)
 	busy := g.Start(t.Context(), "exec workload busy -kinds read,write")
 	tr := start(t, "-domain", g.Name())
-	for end := time.Now().Add(patience); count(tr.out.String(), `^workload\[`) < 100; {
+	for end := time.Now().Add(patience); count(tr.Out.String(), `^workload\[`) < 100; {
 		time.Sleep(50 * time.Millisecond)
 		if time.Now().After(end) {
 			t.Fatal("too few lines")
 		}
 	}
-	tr.stop()
-	tr.wait()
+	tr.Stop()
+	tr.Lossless()
 	g.MustExec(t.Context(), fmt.Sprintf("kill -TERM %d", busy.PID()))
 	if out, status := busy.Wait(t.Context()); status != 0 {
 		t.Errorf("status %d: %s", status, out)
@@ -273,7 +210,7 @@ func TestLabRefused(t *testing.T) {
 	refused(t, []string{"-domain", g.Name()}, "another monitor is attached")
 	g.MustExec(t.Context(), "touch /tmp/go")
 	c.Wait(t.Context())
-	tr.wait()
+	tr.Lossless()
 }
 
 // A guest whose kernel has not begun has no system calls yet.
@@ -313,7 +250,7 @@ func TestLabPerfetto(t *testing.T) {
 	tr := start(t, "-domain", g.Name(), "-pid", strconv.Itoa(pid), "-perfetto")
 	g.MustExec(t.Context(), "touch /tmp/go")
 	c.Wait(t.Context())
-	threads, err := tracetest.Check(strings.NewReader(tr.wait()))
+	threads, err := tracetest.Check(strings.NewReader(tr.Lossless()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,13 +275,13 @@ func TestLabPerfetto(t *testing.T) {
 
 	busy := g.Start(t.Context(), "exec workload busy -kinds read,write")
 	tr = start(t, "-domain", g.Name(), "-comm", "workload", "-perfetto")
-	for end := time.Now().Add(patience); strings.Count(tr.out.String(), "\n") < 100; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); strings.Count(tr.Out.String(), "\n") < 100; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("too few slices")
 		}
 	}
-	tr.stop()
-	if threads, err := tracetest.Check(strings.NewReader(tr.wait())); err != nil || len(threads) == 0 {
+	tr.Stop()
+	if threads, err := tracetest.Check(strings.NewReader(tr.Lossless())); err != nil || len(threads) == 0 {
 		t.Errorf("%d threads, %v", len(threads), err)
 	}
 	g.MustExec(t.Context(), fmt.Sprintf("kill -TERM %d", busy.PID()))

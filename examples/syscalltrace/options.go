@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"strings"
 
 	"github.com/govmi/govmi/cr3filter"
+	"github.com/govmi/govmi/examples/internal/session"
 )
 
 // options are what the command line says.
@@ -38,18 +36,10 @@ Prints the system calls of a Xen guest's processes in strace's form. Without
 
 `
 
-// errUsage is a command line that was refused; the reason has been printed.
-var errUsage = errors.New("usage")
-
 func parse(args []string, stderr io.Writer) (o options, err error) {
-	f := flag.NewFlagSet("syscalltrace", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		f.PrintDefaults()
-	}
+	f := session.NewCommand("syscalltrace", usage, stderr)
 	var calls, by string
-	f.StringVar(&o.domain, "domain", "", "the guest, by `name or id`")
+	f.DomainVar(&o.domain)
 	f.IntVar(&o.pid, "pid", 0, "trace the threads of the process with this `id` in the guest, until it ends")
 	f.StringVar(&o.comm, "comm", "", "trace the processes with this command `name`, also those that start later")
 	f.BoolVar(&o.follow, "f", false, "with -pid, trace the processes that it forks as well")
@@ -64,46 +54,30 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.BoolVar(&o.perfetto, "perfetto", false, "write a trace in Chrome's format for ui.perfetto.dev, a track per thread; times are dom0's monotonic clock at the event")
 	f.IntVar(&o.column, "a", 0, "align return values at this `column`")
 	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return o, err
-		}
-		return o, errUsage
+		return o, err
 	}
-	refuse := func(format string, args ...any) (options, error) {
-		fmt.Fprintf(stderr, "syscalltrace: "+format+"; see -help\n", args...)
-		return o, errUsage
+	if err := f.CheckProcess(o.pid, o.comm); err != nil {
+		return o, err
 	}
-	set := map[string]bool{}
-	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	switch {
-	case f.NArg() > 0:
-		return refuse("unexpected argument %q", f.Arg(0))
-	case o.domain == "":
-		return refuse("-domain is missing")
-	case set["pid"] && set["comm"]:
-		return refuse("-pid and -comm exclude each other")
-	case set["pid"] && (o.pid <= 0 || o.pid > maxPID):
-		return refuse("-pid %d is no process id", o.pid)
-	case set["comm"] && o.comm == "":
-		return refuse("-comm is empty")
-	case o.follow && !set["pid"]:
-		return refuse("-f goes with -pid")
-	case set["filter"] && filters[by] == 0:
-		return refuse("-filter %q is none of xen, here, hit", by)
+	case o.follow && !f.Given("pid"):
+		return o, f.Refuse("-f goes with -pid")
+	case f.Given("filter") && filters[by] == 0:
+		return o, f.Refuse("-filter %q is none of xen, here, hit", by)
 	case o.json && o.summary:
-		return refuse("-json and -c exclude each other")
+		return o, f.Refuse("-json and -c exclude each other")
 	case o.perfetto && (o.json || o.summary):
-		return refuse("-perfetto excludes -json and -c")
+		return o, f.Refuse("-perfetto excludes -json and -c")
 	case o.column < 0 || o.column > 1000:
-		return refuse("-a %d is no column", o.column)
+		return o, f.Refuse("-a %d is no column", o.column)
 	}
-	if set["filter"] {
+	if f.Given("filter") {
 		o.mechanisms = []cr3filter.Mechanism{filters[by]}
 	}
-	if set["e"] {
+	if f.Given("e") {
 		for name := range strings.SplitSeq(strings.TrimPrefix(calls, "trace="), ",") {
 			if name = strings.TrimSpace(name); name == "" {
-				return refuse("-e %q has an empty name", calls)
+				return o, f.Refuse("-e %q has an empty name", calls)
 			}
 			o.calls = append(o.calls, name)
 		}
@@ -114,6 +88,3 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 var filters = map[string]cr3filter.Mechanism{
 	"xen": cr3filter.FilteredByXen, "here": cr3filter.FilteredHere, "hit": cr3filter.EveryHit,
 }
-
-// maxPID is the kernel's PID_MAX_LIMIT.
-const maxPID = 4 << 20

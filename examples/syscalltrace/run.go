@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/govmi/govmi/cr3filter"
@@ -24,11 +22,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // runOn is run on a hypervisor opened with x.
 func runOn(ctx context.Context, x *xen.Options, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
+	if err != nil {
+		return session.Status("syscalltrace", err, stderr)
 	}
 	if supervised, _ := session.Supervised(); o.restart && !supervised {
 		s := session.Supervisor{
@@ -36,32 +31,13 @@ func runOn(ctx context.Context, x *xen.Options, args []string, stdout, stderr io
 		}
 		return s.Run(ctx)
 	}
-	if err := trace(ctx, x, o, stdout, stderr); err != nil {
-		fmt.Fprintf(stderr, "syscalltrace: %s\n", session.OneLine(err))
-		return 1
-	}
-	return 0
+	err = session.With(x, o.domain, o.file, stdout, func(s *session.Session, out io.Writer) error {
+		return trace(ctx, s, o, out, stderr)
+	})
+	return session.Status("syscalltrace", err, stderr)
 }
 
-func trace(ctx context.Context, x *xen.Options, o options, stdout, stderr io.Writer) (err error) {
-	out := stdout
-	if o.file != "" {
-		mode := os.O_TRUNC
-		if _, again := session.Supervised(); again {
-			mode = os.O_APPEND
-		}
-		f, err := os.OpenFile(o.file, os.O_WRONLY|os.O_CREATE|mode, 0o666)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
-	}
-	s, err := session.Attach(x, o.domain)
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if err != nil {
-		return err
-	}
+func trace(ctx context.Context, s *session.Session, o options, out, stderr io.Writer) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := session.NewWriter(ctx, out)

@@ -66,46 +66,34 @@ func (t Tool) Main() {
 // 1 for another error.
 func (t Tool) Status(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := t.parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
+	if err == nil {
+		err = t.run(ctx, o, stdout, stderr)
 	}
-	if err := t.run(ctx, o, stdout, stderr); err != nil {
-		fmt.Fprintf(stderr, "%s: %s\n", t.Name, session.OneLine(err))
-		return 1
-	}
-	return 0
+	return session.Status(t.Name, err, stderr)
 }
 
+const usage = `usage: %s -domain NAME|ID | -image FILE
+
+%s The guest is live, as root in dom0, or in a file:
+a recording, a dump by xl dump-core.
+
+`
+
 func (t Tool) parse(args []string, stderr io.Writer) (o options, err error) {
-	f := flag.NewFlagSet(t.Name, flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() {
-		fmt.Fprintf(stderr, "usage: %s -domain NAME|ID | -image FILE\n\n%s The guest is live, as root in dom0, or in a file:\na recording, a dump by xl dump-core.\n\n", t.Name, t.About)
-		f.PrintDefaults()
-	}
+	f := session.NewCommand(t.Name, fmt.Sprintf(usage, t.Name, t.About), stderr)
 	f.StringVar(&o.domain, "domain", "", "the guest, by `name or id`")
 	f.StringVar(&o.image, "image", "", "the `file` with the guest's memory")
 	f.BoolVar(&o.json, "json", false, "print JSON, an object a line")
 	f.BoolVar(&o.running, "running", false, "do not pause the guest meanwhile: what changes may be missed or be an error")
 	f.StringVar(&o.record, "record", "", "write a recording of the pages that were read to this `file`")
 	if t.Flags != nil {
-		t.Flags(f)
+		t.Flags(f.FlagSet)
 	}
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	refuse := func(format string, args ...any) (options, error) {
-		fmt.Fprintf(stderr, t.Name+": "+format+"; see -help\n", args...)
-		return o, errors.New("usage")
-	}
-	switch {
-	case f.NArg() > 0:
-		return refuse("unexpected argument %q", f.Arg(0))
-	case (o.domain == "") == (o.image == ""):
-		return refuse("one of -domain and -image is needed")
+	if (o.domain == "") == (o.image == "") {
+		return o, f.Refuse("one of -domain and -image is needed")
 	}
 	return o, nil
 }
