@@ -10,8 +10,7 @@ import (
 // livenessInterval is how long an idle Serve waits before it asks whether the
 // domain is still there: Xen tells the monitor nothing when it dies. Each time
 // Go's monitor thread wakes up too, and looks around some fifty times before it
-// sleeps again, at the guest's cost where they share a processor. With 5 s, guests
-// of two vCPUs under QEMU stood still at times until then; why is not known.
+// sleeps again, at the guest's cost where they share a processor.
 const livenessInterval = 2 * time.Second
 
 // yieldInterval is how long Serve runs before it passes through Go's scheduler.

@@ -1,6 +1,7 @@
 // Package emulator builds the two machine emulators that the lab boots Xen in, and keeps them in the cache.
 //
-// Debian's packages of them do not serve: its Bochs is old and three times slower, and its QEMU does not intercept int3 under AMD SVM.
+// Debian's packages of them do not serve: its Bochs is old and three times slower, and its QEMU does not intercept int3 under AMD SVM, and at
+// times delivers an interrupt twice.
 package emulator
 
 import (
@@ -36,12 +37,15 @@ var bochs = build.Recipe{
 }
 
 //go:embed qemu-svm-int3.patch
-var qemuPatch string
+var qemuInt3 string
+
+//go:embed qemu-svm-inject.patch
+var qemuInject string
 
 var qemu = build.Recipe{
 	Suite:   "bookworm",
 	Source:  "qemu",
-	Patches: []string{qemuPatch},
+	Patches: []string{qemuInt3, qemuInject},
 	Fuzz:    fuzz,
 	Dir:     "govmi-build",
 	Steps: [][]string{
@@ -64,7 +68,7 @@ func Bochs(ctx context.Context, cacheDir string, progress func(string)) (string,
 	return bochs.Get(ctx, cacheDir, progress)
 }
 
-// QEMU returns the path of qemu-system-x86_64, corrected so that a nested hypervisor sees its guest's int3 under SVM, building it if the
+// QEMU returns the path of qemu-system-x86_64, corrected for what a nested hypervisor needs of SVM, building it if the
 // cache has none: about three minutes on two cores. progress, which may be nil, is told what is going on.
 func QEMU(ctx context.Context, cacheDir string, progress func(string)) (string, error) {
 	return qemu.Get(ctx, cacheDir, progress)
