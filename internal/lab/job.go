@@ -2,8 +2,6 @@ package lab
 
 import (
 	"archive/tar"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -92,32 +90,32 @@ func Tree(dir, name string) ([]File, error) {
 }
 
 // writeJob writes the job's files to its disk and returns their tar's length and sum. A job without files has length 0.
-func writeJob(disk string, files []File) (length int64, sum string, err error) {
+func writeJob(disk string, files []File) (length int64, sum uint32, err error) {
 	if len(files) == 0 {
-		return 0, "", nil
+		return 0, 0, nil
 	}
 	f, err := os.OpenFile(disk, os.O_RDWR, 0)
 	if err != nil {
-		return 0, "", err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	fi, err := f.Stat()
 	if err != nil {
-		return 0, "", err
+		return 0, 0, err
 	}
-	h := sha256.New()
+	h := wire.NewSum()
 	w := &bounded{w: io.MultiWriter(io.NewOffsetWriter(f, wire.DiskDataOffset), h), left: fi.Size() - wire.DiskDataOffset}
 	size := w.left
 	tw := tar.NewWriter(w)
 	for _, file := range files {
 		if err := addFile(tw, file); err != nil {
-			return 0, "", fmt.Errorf("lab: job file %s: %w", file.Name, err)
+			return 0, 0, fmt.Errorf("lab: job file %s: %w", file.Name, err)
 		}
 	}
 	if err := tw.Close(); err != nil {
-		return 0, "", fmt.Errorf("lab: job files: %w", err)
+		return 0, 0, fmt.Errorf("lab: job files: %w", err)
 	}
-	return size - w.left, hex.EncodeToString(h.Sum(nil)), nil
+	return size - w.left, h.Sum32(), nil
 }
 
 // ErrTooBig reports a job whose files do not fit its disk.
@@ -187,12 +185,12 @@ func readResult(disk string, done *wire.Done, outDir string, res *Result) (err e
 		return err
 	}
 	defer f.Close()
-	h := sha256.New()
+	h := wire.NewSum()
 	if _, err := io.Copy(h, io.NewSectionReader(f, wire.DiskDataOffset, done.Length)); err != nil {
 		return fmt.Errorf("lab: result disk: %w", err)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != done.SHA256 {
-		return fmt.Errorf("lab: result disk: SHA-256 is %s, announced was %s", got, done.SHA256)
+	if got := h.Sum32(); got != done.Sum {
+		return fmt.Errorf("lab: result disk: checksum is %08x, announced was %08x", got, done.Sum)
 	}
 	tr := tar.NewReader(io.NewSectionReader(f, wire.DiskDataOffset, done.Length))
 	for {

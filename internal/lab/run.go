@@ -44,7 +44,7 @@ func (s *Session) Run(ctx context.Context, job *Job) (*Result, error) {
 	}
 	s.nextID++
 	run := &wire.Run{
-		ID: s.nextID, Length: length, SHA256: sum, Argv: job.Argv, Env: slices.Concat(job.Env, s.env), Dir: job.Dir, TimeoutMillis: job.Timeout.Milliseconds(),
+		ID: s.nextID, Length: length, Sum: sum, Argv: job.Argv, Env: slices.Concat(job.Env, s.env), Dir: job.Dir, TimeoutMillis: job.Timeout.Milliseconds(),
 		Live: job.Stdout != nil || job.Stderr != nil, Stdin: job.Stdin != nil, TTY: job.TTY, Rows: job.Rows, Cols: job.Cols,
 		AllowGuestPanic: job.AllowGuestPanic,
 	}

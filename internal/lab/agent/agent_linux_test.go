@@ -4,8 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net"
@@ -110,8 +108,7 @@ func (h *host) send(m wire.Message) {
 func (h *host) run(m *wire.Run) (*wire.Done, []wire.Message) {
 	h.t.Helper()
 	if h.job != nil {
-		sum := sha256.Sum256(h.job)
-		m.Length, m.SHA256 = int64(len(h.job)), hex.EncodeToString(sum[:])
+		m.Length, m.Sum = int64(len(h.job)), wire.Sum(h.job)
 	}
 	h.send(m)
 	return h.wait()
@@ -133,8 +130,8 @@ func (h *host) wait() (*wire.Done, []wire.Message) {
 func (h *host) files(done *wire.Done) map[string]string {
 	h.t.Helper()
 	data := h.result.data[:done.Length]
-	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != done.SHA256 {
-		h.t.Fatal("the result's digest is wrong")
+	if wire.Sum(data) != done.Sum {
+		h.t.Fatal("the result's checksum is wrong")
 	}
 	files := map[string]string{}
 	for tr := tar.NewReader(bytes.NewReader(data)); ; {
@@ -258,11 +255,11 @@ func TestJobFails(t *testing.T) {
 	}
 }
 
-func TestWrongDigest(t *testing.T) {
+func TestWrongSum(t *testing.T) {
 	h := startAgent(t, nil)
 	job := makeTar(t, file("a", 0o644, "x"))
 	h.job = nil
-	h.send(&wire.Run{ID: 1, Length: int64(len(job)), SHA256: strings.Repeat("0", 64), Argv: []string{"true"}})
+	h.send(&wire.Run{ID: 1, Length: int64(len(job)), Sum: wire.Sum(job) + 1, Argv: []string{"true"}})
 	if done, _ := h.wait(); done.OK() || !strings.Contains(done.Error, "job disk") {
 		t.Errorf("got %+v", done)
 	}

@@ -3,8 +3,6 @@ package agent
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -136,7 +134,7 @@ func (s *server) runIn(ctx context.Context, j *job, dir string, done *wire.Done)
 	captured, runErr := s.execute(ctx, j, dir, done)
 	var resultErr error
 	if captured != nil {
-		done.Length, done.SHA256, resultErr = writeResult(s.cfg.Result, dir, captured)
+		done.Length, done.Sum, resultErr = writeResult(s.cfg.Result, dir, captured)
 	}
 	return errors.Join(runErr, resultErr)
 }
@@ -145,7 +143,7 @@ func (s *server) unpack(m *wire.Run, dir string) error {
 	if m.Length == 0 {
 		return nil
 	}
-	sum := sha256.New()
+	sum := wire.NewSum()
 	tarball := io.TeeReader(bufio.NewReaderSize(io.NewSectionReader(s.cfg.Job, 0, m.Length), diskRead), sum)
 	if err := Unpack(tarball, dir); err != nil {
 		return fmt.Errorf("agent: job disk: %w", err)
@@ -153,8 +151,8 @@ func (s *server) unpack(m *wire.Run, dir string) error {
 	if _, err := io.Copy(io.Discard, tarball); err != nil {
 		return fmt.Errorf("agent: job disk: %w", err)
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != m.SHA256 {
-		return fmt.Errorf("agent: job disk: SHA-256 is %s, announced was %s", got, m.SHA256)
+	if got := sum.Sum32(); got != m.Sum {
+		return fmt.Errorf("agent: job disk: checksum is %08x, announced was %08x", got, m.Sum)
 	}
 	return nil
 }

@@ -2,8 +2,6 @@ package agent
 
 import (
 	"archive/tar"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +9,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+
+	"github.com/govmi/govmi/internal/lab/wire"
 )
 
 // diskRead is how much is read from a disk at once: every request to an
@@ -66,14 +66,14 @@ func unpackMember(root *os.Root, h *tar.Header, r io.Reader) error {
 }
 
 // writeResult writes dir/out and the captured files as a tar to the result
-// disk and returns its length and digest.
-func writeResult(area Area, dir string, captured []string) (int64, string, error) {
-	sum := sha256.New()
+// disk and returns its length and checksum.
+func writeResult(area Area, dir string, captured []string) (int64, uint32, error) {
+	sum := wire.NewSum()
 	w := &areaWriter{area: area}
 	tw := tar.NewWriter(io.MultiWriter(w, sum))
 	for _, name := range captured {
 		if err := addFile(tw, dir, name); err != nil {
-			return 0, "", fmt.Errorf("agent: result: %w", err)
+			return 0, 0, fmt.Errorf("agent: result: %w", err)
 		}
 	}
 	err := filepath.WalkDir(filepath.Join(dir, "out"), func(p string, d fs.DirEntry, err error) error {
@@ -93,9 +93,9 @@ func writeResult(area Area, dir string, captured []string) (int64, string, error
 		err = w.flush()
 	}
 	if err != nil {
-		return 0, "", fmt.Errorf("agent: result: %w", err)
+		return 0, 0, fmt.Errorf("agent: result: %w", err)
 	}
-	return w.off, hex.EncodeToString(sum.Sum(nil)), nil
+	return w.off, sum.Sum32(), nil
 }
 
 func addFile(tw *tar.Writer, dir, name string) error {

@@ -14,8 +14,8 @@ type Run struct {
 	// Length is the job tar's size in bytes on the job disk, from
 	// [DiskDataOffset] on; 0 means a job without files.
 	Length int64 `json:"length"`
-	// SHA256 is the job tar's digest as 64 hex digits.
-	SHA256 string `json:"sha256,omitempty"`
+	// Sum is the job tar's checksum, see [NewSum].
+	Sum uint32 `json:"sum,omitempty"`
 	// Argv is the command; Argv[0] is looked up in PATH unless it holds a
 	// slash, relative to Dir.
 	Argv []string `json:"argv"`
@@ -105,10 +105,10 @@ type Done struct {
 	Error string `json:"error,omitempty"`
 	// TimedOut says that the Error is Run.TimeoutMillis having passed.
 	TimedOut bool `json:"timed_out,omitempty"`
-	// Length and SHA256 describe the result tar on the result disk, from
+	// Length and Sum describe the result tar on the result disk, from
 	// [DiskDataOffset] on. Length 0 means that there is none.
 	Length int64  `json:"length,omitempty"`
-	SHA256 string `json:"sha256,omitempty"`
+	Sum    uint32 `json:"sum,omitempty"`
 	// DroppedOut counts output bytes that were captured but not streamed,
 	// the stream's rate being bounded.
 	DroppedOut int64 `json:"dropped_out,omitempty"`

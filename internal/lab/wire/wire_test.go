@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"strings"
 	"sync"
 	"testing"
 
@@ -12,7 +11,7 @@ import (
 )
 
 var everyMessage = []Message{
-	&Run{ID: 7, Length: 10240, SHA256: strings.Repeat("ab", 32), Argv: []string{"./x.test", "-test.v", "a b\n\"c\""},
+	&Run{ID: 7, Length: 10240, Sum: 0xabababab, Argv: []string{"./x.test", "-test.v", "a b\n\"c\""},
 		Env: []string{"A=ü"}, Dir: "sub", TimeoutMillis: 5000, Live: true, TTY: true, Rows: 24, Cols: 80, AllowGuestPanic: true},
 	&Stdin{ID: 7, Data: []byte("\x00\xff\n")},
 	&Signal{ID: 7, Signo: 15},
@@ -22,7 +21,7 @@ var everyMessage = []Message{
 	&Progress{Text: "starting xenstored"},
 	&Alive{ID: 7},
 	&Out{ID: 7, FD: 2, Data: bytes.Repeat([]byte{'x'}, MaxData)},
-	&Done{ID: 7, Exit: -1, Signal: 9, Error: "time is up", TimedOut: true, Length: 512, SHA256: "00", DroppedOut: 3},
+	&Done{ID: 7, Exit: -1, Signal: 9, Error: "time is up", TimedOut: true, Length: 512, Sum: 1, DroppedOut: 3},
 	&GuestPanic{ID: 7, Domain: "g", Tail: "Kernel panic - not syncing\r\n"},
 }
 
