@@ -42,10 +42,13 @@ var qemuInt3 string
 //go:embed qemu-svm-inject.patch
 var qemuInject string
 
+//go:embed qemu-slices.patch
+var qemuSlices string
+
 var qemu = build.Recipe{
 	Suite:   "bookworm",
 	Source:  "qemu",
-	Patches: []string{qemuInt3, qemuInject},
+	Patches: []string{qemuInt3, qemuInject, qemuSlices},
 	Fuzz:    fuzz,
 	Dir:     "govmi-build",
 	Steps: [][]string{
