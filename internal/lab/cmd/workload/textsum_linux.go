@@ -16,11 +16,11 @@ import (
 
 // textsum prints "textsum begin=ADDR end=ADDR crc32c=HEX" of the kernel's text
 // as it is in memory, _stext to _etext: a checksum for which the processors have
-// an instruction, as tests ask for it often. With -at it prints bytes instead:
-// "bytes at=ADDR HEX".
+// an instruction, as tests ask for it often. With -at it prints bytes instead,
+// "bytes at=ADDR HEX" for each place.
 func textsum(args []string) (err error) {
 	fs := flag.NewFlagSet("textsum", flag.ContinueOnError)
-	at := fs.String("at", "", "print bytes at this symbol or hex address instead")
+	at := fs.String("at", "", "print bytes at these symbols or at this hex address instead, separated by commas")
 	length := fs.Int("len", 16, "how many bytes with -at")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -46,19 +46,21 @@ func textsum(args []string) (err error) {
 }
 
 func printBytes(f *elf.File, at string, length int) error {
+	places := strings.Split(at, ",")
+	found := map[string]uint64{}
 	addr, err := strconv.ParseUint(at, 16, 64)
-	if err != nil {
-		symbols, err := addresses(at)
-		if err != nil {
-			return err
-		}
-		addr = symbols[at]
-	}
-	var b strings.Builder
-	if err := readKernel(f, &b, addr, uint64(length)); err != nil {
+	if err == nil {
+		found[at] = addr
+	} else if found, err = addresses(places...); err != nil {
 		return err
 	}
-	fmt.Printf("bytes at=%x %s\n", addr, hex.EncodeToString([]byte(b.String())))
+	for _, place := range places {
+		var b strings.Builder
+		if err := readKernel(f, &b, found[place], uint64(length)); err != nil {
+			return err
+		}
+		fmt.Printf("bytes at=%x %s\n", found[place], hex.EncodeToString([]byte(b.String())))
+	}
 	return nil
 }
 
