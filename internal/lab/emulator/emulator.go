@@ -42,13 +42,13 @@ var qemuInt3 string
 //go:embed qemu-svm-inject.patch
 var qemuInject string
 
-//go:embed qemu-slices.patch
-var qemuSlices string
+//go:embed qemu-turns.patch
+var qemuTurns string
 
 var qemu = build.Recipe{
 	Suite:   "bookworm",
 	Source:  "qemu",
-	Patches: []string{qemuInt3, qemuInject, qemuSlices},
+	Patches: []string{qemuInt3, qemuInject, qemuTurns},
 	Fuzz:    fuzz,
 	Dir:     "govmi-build",
 	Steps: [][]string{
