@@ -1,6 +1,7 @@
 package breakpoint
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -168,6 +169,9 @@ func (s *Views) settle(both bool) (perr, err error) {
 func (s *Views) stepping(both bool) (v xen.VCPU, busy bool, err error) {
 	for v := range s.vcpus {
 		view, err := s.dom.VCPUView(v)
+		if errors.Is(err, xen.ErrNoDomain) { // nothing steps any more
+			return v, false, nil
+		}
 		if err != nil {
 			return v, false, err
 		}

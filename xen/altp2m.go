@@ -73,6 +73,8 @@ func (d *Domain) failView(op string, err error, advice string) error {
 		switch {
 		case serr != nil:
 			return serr
+		case !on && d.gone() != nil: // it went off with the domain
+			return fault(op, d.id, ErrNoDomain, "the domain has been destroyed")
 		case !on:
 			advice = "altp2m is off for this domain: SetAltP2M(true) first"
 		}
