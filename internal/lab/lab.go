@@ -22,6 +22,7 @@ import (
 	"github.com/govmi/govmi/internal/lab/kit"
 	"github.com/govmi/govmi/internal/lab/lane"
 	"github.com/govmi/govmi/internal/lab/wire"
+	"github.com/govmi/govmi/internal/lab/yardstick"
 )
 
 // Boot says what is booted. The zero value is Debian bookworm's Xen and kernels.
@@ -75,6 +76,20 @@ const (
 	guestKernelSpec = "linux-image-cloud-amd64>linux-image-"
 )
 
+// toolsSpecs is what dom0 has of its suite.
+var toolsSpecs = []string{xenSpec, toolsSpec + "+", "xenstore-utils+", "busybox-static", "bash+", "libgcc-s1"}
+
+// yardstickSuite is the one whose C library is old enough for this machine's compiler and new enough.
+const yardstickSuite = "bookworm"
+
+func (b *Boot) yardstick(ctx context.Context, cacheDir string, progress func(string)) (string, error) {
+	tree, err := debian.Fetch(ctx, cacheDir, b.Suite, toolsSpec+"+", yardstick.Headers)
+	if err != nil {
+		return "", err
+	}
+	return yardstick.Build(ctx, cacheDir, tree, progress)
+}
+
 // images makes everything that a lane boots, in dir. It is fast enough to be done anew for each boot: what takes long is cached.
 func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, progress func(string)) (*lane.Spec, error) {
 	programs := filepath.Join(dir, "programs")
@@ -83,7 +98,7 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 		return nil, err
 	}
 	defer os.RemoveAll(programs)
-	tools, err := debian.Fetch(ctx, cacheDir, b.Suite, xenSpec, toolsSpec+"+", "xenstore-utils+", "busybox-static", "bash+", "libgcc-s1")
+	tools, err := debian.Fetch(ctx, cacheDir, b.Suite, toolsSpecs...)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +129,11 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 	}
 	for i, role := range []wire.Role{wire.RoleJob, wire.RoleResult, wire.RoleKit} {
 		spec.Disks[i] = filepath.Join(dir, string(role)+".img")
+	}
+	if b.Suite == yardstickSuite {
+		if bins[yardstick.Name], err = b.yardstick(ctx, cacheDir, progress); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.writeDisks(ctx, cacheDir, spec.Disks, bins); err != nil {
 		return nil, err
