@@ -13,15 +13,26 @@ import (
 )
 
 // busy prints "busy ready pid=P" and, after SIGTERM or SIGINT, one line
-// "busy kind=K n=N pid=P" for each kind and "busy end pid=P rounds=R".
+// "busy kind=K n=N pid=P" for each kind and "busy end pid=P rounds=R". With
+// -counter it prints "busy counter=0xA pid=P" at first, where it keeps the number
+// of rounds whose calls are made.
 func busy(args []string) error {
 	fs := flag.NewFlagSet("busy", flag.ContinueOnError)
 	names := fs.String("kinds", "getuid,newfstatat,lseek,write", "the calls of a round, of "+kindNames())
 	spin := fs.Int("spin", 2000, "loop iterations of plain CPU work in a round")
 	pause := fs.Duration("pause", 0, "sleep after each round")
 	nice := fs.Int("nice", 0, "how far to stand back for other processes, up to 19")
+	visible := fs.Bool("counter", false, "count in memory that does not move, for who can read it")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	counter := make([]byte, 8)
+	if *visible {
+		var err error
+		if counter, err = pinnedPage(); err != nil {
+			return err
+		}
+		fmt.Printf("busy counter=%p pid=%d\n", &counter[0], os.Getpid())
 	}
 	list := strings.Split(*names, ",")
 	loop := make([]func() error, len(list))
@@ -51,6 +62,7 @@ func busy(args []string) error {
 				return fmt.Errorf("%s: %w", list[i], err)
 			}
 		}
+		store(&counter[0], uint64(rounds)+1)
 		for range *spin {
 			sum = sum*6364136223846793005 + 1442695040888963407
 		}

@@ -23,11 +23,8 @@ func memory(args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	page, err := pinnedPage()
 	if err != nil {
-		return err
-	}
-	if err := unix.Mlock(page); err != nil {
 		return err
 	}
 	const offset, other = 0x200, 0x208
@@ -51,4 +48,13 @@ func memory(args []string) error {
 	}
 	fmt.Printf("memory writes=%d reads=%d beside=%d pid=%d\n", *writes, *reads, *beside, os.Getpid())
 	return errors.Join(waitFor(*hold), unix.Munmap(page))
+}
+
+// pinnedPage is a page of memory that stays where it is.
+func pinnedPage() ([]byte, error) {
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, err
+	}
+	return page, unix.Mlock(page)
 }
