@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/govmi/govmi/breakpoint/journal"
 	"github.com/govmi/govmi/xen"
 )
+
+var _ domain = (*journal.Domain)(nil)
 
 // fence closes frames to the guest, and lets single accesses through. access and
 // step answer events on the goroutine that serves them.
@@ -18,7 +21,8 @@ type fence interface {
 	String() string
 }
 
-// domain is what a fence does to a guest. [xen.Domain] is one.
+// domain is what a fence does to a guest. A [journal.Domain] is one, so that the
+// view of a program that was killed can be taken away.
 type domain interface {
 	AltP2M() (bool, error)
 	SetAltP2M(on bool) error

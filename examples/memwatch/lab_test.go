@@ -8,17 +8,31 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/govmi/govmi/examples/internal/session"
 	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/internal/lab/labtest"
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/vmi/linux"
 	"github.com/govmi/govmi/xen"
 )
+
+// mainVar makes the test binary the program itself.
+const mainVar = "GOVMI_MEMWATCH_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainVar) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
 
 // watching runs the program until stop is called, which returns the accesses.
 func watching(t *testing.T, g *labtest.Guest, args ...string) (stop func() []access) {
@@ -144,5 +158,92 @@ func TestLabMemWatchKernel(t *testing.T) {
 	}
 	if len(all) != n {
 		t.Errorf("%d writes, the guest made %d", len(all), n)
+	}
+}
+
+// The program is killed while a process of the guest stands before a closed frame.
+// A recovery lets it go on, with its number right, and the next one sees all.
+func TestLabMemWatchKilled(t *testing.T) {
+	if !labtest.VMX() {
+		t.Skip("restricting access to memory needs an Intel processor")
+	}
+	ctx := t.Context()
+	g := labtest.SharedGuest(t, labtest.Ordinary())
+	labtest.Intact(t, g)
+	h, err := xen.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	dom, err := h.Domain(g.DomID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const writes, seen = 5000, 20
+	for i := range labtest.Count(10) {
+		c := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go /tmp/end; exec workload memory -writes %d -reads %d -wait /tmp/go -hold /tmp/end", writes, writes))
+		m := c.WaitLine(ctx, regexp.MustCompile(`memory ready pid=(\d+) addr=0x([0-9a-f]+)`))
+		pid, _ := strconv.ParseInt(m[1], 10, 32)
+		va, _ := strconv.ParseUint(m[2], 16, 64)
+		at := frame(t, g, int32(pid), va)
+		args := []string{"-domain", g.Name(), "-gfn", fmt.Sprint(uint64(at.GFN())), "-offset", fmt.Sprint(at.Offset()), "-len", "8", "-access", "rw"}
+		var out, msg sessiontest.Buffer
+		cmd := exec.Command("/proc/self/exe", args...)
+		cmd.Env = append(os.Environ(), mainVar+"=1")
+		cmd.Stdout, cmd.Stderr = &out, &msg
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		await(t, &msg, "watching", 1)
+		g.MustExec(ctx, "touch /tmp/go")
+		await(t, &out, "\n", seen)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Error("it had ended")
+		}
+		// The process needs but a moment to come to the frame again.
+		time.Sleep(100 * time.Millisecond)
+		s, err := session.Attach(nil, g.Name())
+		if err == nil || !strings.Contains(err.Error(), "run \"recover -domain "+g.Name()) {
+			t.Errorf("the next one: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		r, err := session.Recover(dom, nil)
+		if err != nil {
+			t.Fatalf("kill %d: %v", i, err)
+		}
+		if !r.Ring || !r.AltP2M || r.Views != 1 {
+			t.Errorf("kill %d: recovered %+v", i, r)
+		}
+		if on, err := dom.AltP2M(); on || err != nil {
+			t.Errorf("altp2m is on: %v, %v", on, err)
+		}
+		c.WaitLine(ctx, regexp.MustCompile(fmt.Sprintf(`memory writes=%d reads=%d beside=0 pid=%d`, writes, writes, pid)))
+		if n := strings.Count(out.String(), "\n"); n >= 2*writes {
+			t.Errorf("kill %d: it came after all %d accesses", i, n)
+		}
+		g.MustExec(ctx, "touch /tmp/end")
+		if out, status := c.Wait(ctx); status != 0 {
+			t.Errorf("the guest says, with status %d: %s", status, out)
+		}
+		stop := watching(t, g, "-symbol", "panic_timeout", "-len", "4")
+		g.MustExec(ctx, "echo 0 >/proc/sys/kernel/panic")
+		if n := len(stop()); n != 1 {
+			t.Errorf("kill %d: the next one saw %d writes of 1", i, n)
+		}
+	}
+}
+
+// await waits until b has what n times.
+func await(t *testing.T, b *sessiontest.Buffer, what string, n int) {
+	t.Helper()
+	for end := time.Now().Add(3 * time.Minute); strings.Count(b.String(), what) < n; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no %d times %q in %q", n, what, b.String())
+		}
 	}
 }

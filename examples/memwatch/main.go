@@ -5,9 +5,9 @@
 //
 // The frames of the range are closed to the guest in an altp2m view, and each
 // access is stepped over in the guest's own, so that none is lost. Without altp2m
-// they are closed for the whole domain. It needs an Intel processor. Not run:
-// guests of several vCPUs, and a kill -9 of this program, which keeps no journal
-// since it changes no memory; recover is what takes its view and ring away.
+// they are closed for the whole domain. It needs an Intel processor. Of a program
+// that was killed, recover takes the view and the ring away. Not run: guests of
+// several vCPUs, and a kill -9 of a program with -noviews.
 package main
 
 import (

@@ -50,11 +50,15 @@ func observe(ctx context.Context, s *session.Session, o options, out, stderr io.
 	if err != nil {
 		return err
 	}
+	dom, err := s.Journaled()
+	if err != nil {
+		return err
+	}
 	// The guest stands still until the fence is whole.
 	if err := s.Dom.Pause(); err != nil {
 		return err
 	}
-	f, err = newFence(s.Dom, s.Mon, t, o.kinds.leaves(), o.noViews)
+	f, err = newFence(dom, s.Mon, t, o.kinds.leaves(), o.noViews)
 	if err != nil {
 		return errors.Join(err, s.Dom.Unpause())
 	}
