@@ -60,7 +60,7 @@ abi:
 SVMSKIP    := -skip '^TestLab(Exact|CoreDump)$$'
 PATCHEDRUN := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope)'
 VMXRUN     := -run '^TestLab(Xen|Conformance|Filter|ByName)'
-VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3($$|FilterChurn|FilterOps|FilterEvents)|View|SingleStep|ExactHits|Strategies|Reads|Stealth|HiddenFrames|GuestDebugs|Killed$$|Filter|Scope|MemWatch|Exact$$|Signals)'
+VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3($$|FilterChurn|FilterOps|FilterEvents)|View|SingleStep|ExactHits|Strategies|Reads|Stealth|HiddenFrames|GuestDebugs|Cycles|Yardstick|Killed$$|Filter|Scope|MemWatch|Exact$$|Signals)'
 
 lanes:
 	@$(LAB) prepare -lane vmx
