@@ -24,6 +24,14 @@
 // lacks is an error that matches [ErrNotSupported] when it is asked for. Each
 // [Error] says what to do about it.
 //
+// # Elsewhere than in dom0
+//
+// With a security policy (FLASK) that allows it a PV domain that is not dom0
+// monitors others: the module in this module's folder policy lets it, and says
+// how. [Hypervisor.Policy] tells whether there is a policy, and what it denies
+// matches [ErrPermission] with the errno EACCES. XenStore tells such a domain
+// neither names nor start times of others.
+//
 // # What cannot be done
 //
 // Operations that a host or a guest does not survive are not there, or refused:

@@ -73,8 +73,11 @@ func (f *Frames) Frame(i int) ([]byte, error) {
 		return nil, fault("map frames", f.dom.id, ErrClosed, "")
 	case f.errs[i] != 0:
 		advice := "the guest has no memory there"
-		if f.errs[i] == syscall.EPERM || f.errs[i] == syscall.EACCES {
-			advice = "Xen does not let this domain map it"
+		switch f.errs[i] {
+		case syscall.EACCES:
+			advice = "Xen's security policy (FLASK) does not let this domain map it: xl dmesg shows what was denied"
+		case syscall.EPERM:
+			advice = "Xen does not let this domain map it: besides dom0 only a PV domain can map others' memory"
 		}
 		return nil, f.dom.fail(fmt.Sprintf("map frame %v", f.gfns[i]), f.errs[i], advice)
 	}

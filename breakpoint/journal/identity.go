@@ -16,7 +16,7 @@ type identity struct {
 	uuid [16]byte
 	boot [16]byte // of the machine; zero if it could not be told
 	// started is when the toolstack built the domain, in ns since 1970; 0 if it
-	// did not say.
+	// did not say, or XenStore tells dom0 only.
 	started int64
 	// cpuTime, in ns, is what the domain had used when the journal began, and so
 	// it never has less.
@@ -33,7 +33,7 @@ func identify(d *xen.Domain) (identity, error) {
 	switch t, err := d.StartTime(); {
 	case err == nil:
 		me.started = t.UnixNano()
-	case !errors.Is(err, xen.ErrNotFound):
+	case !errors.Is(err, xen.ErrNotFound) && !errors.Is(err, xen.ErrPermission):
 		return identity{}, err
 	}
 	return me, nil

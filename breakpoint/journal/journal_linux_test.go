@@ -346,3 +346,38 @@ func TestFullDisk(t *testing.T) {
 	}
 	v.same(t, before)
 }
+
+// A monitor that is not in dom0 is told nothing by XenStore, and keeps a journal
+// all the same.
+func TestStoreDenied(t *testing.T) {
+	x := xenfake.New(t, &xenfake.Config{StoreDenied: true})
+	x.AddDomain(&xenfake.DomainConfig{ID: 1})
+	h, err := xen.Open(&xen.Options{Devices: x})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	d, err := h.Domain(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.StartTime(); !errors.Is(err, xen.ErrPermission) {
+		t.Fatalf("start time: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "journal")
+	j := open(t, d, path)
+	before, err := d.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Domain().Populate(0x20); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err == nil || !strings.Contains(err.Error(), "recover") {
+		t.Errorf("a journal that is not done closes with %v", err)
+	}
+	recovered(t, d, path)
+	if after, err := d.Info(); err != nil || after.Pages != before.Pages {
+		t.Errorf("%d pages, before %d; %v", after.Pages, before.Pages, err)
+	}
+}

@@ -36,6 +36,16 @@ func examine(d *xen.Domain) domainReport {
 	return r
 }
 
+// denied is the report of a domain of which not even the state can be asked for.
+func denied(domain string, err error) domainReport {
+	r := domainReport{ID: xen.NoDomID, Name: domain, Findings: []finding{refused("state", err)}}
+	var e *xen.Error
+	if errors.As(err, &e) {
+		r.ID = e.Domain
+	}
+	return r
+}
+
 func kind(i *xen.DomainInfo) finding {
 	const check = "kind"
 	switch {

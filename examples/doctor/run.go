@@ -56,10 +56,14 @@ func diagnose(ctx context.Context, x *xen.Options, domain string) (r *report, er
 	r.Host = host(h)
 	if domain != "" {
 		d, err := h.LookupDomain(domain)
-		if err != nil {
+		switch {
+		case errors.Is(err, xen.ErrPermission): // that is what is asked for
+			r.Domains = append(r.Domains, denied(domain, err))
+		case err != nil:
 			return nil, err
+		default:
+			r.Domains = append(r.Domains, examine(d))
 		}
-		r.Domains = append(r.Domains, examine(d))
 		return r, nil
 	}
 	for info, err := range h.Domains() {

@@ -207,6 +207,18 @@ func TestOneDomain(t *testing.T) {
 	}
 }
 
+// A domain of which the policy does not even tell the state is reported, too.
+func TestDeniedDomain(t *testing.T) {
+	x := xenfake.New(t, &xenfake.Config{
+		CommandLine: "<denied>", Flask: true, Policy: func(call string) bool { return call == "domctl getdomaininfo" },
+	})
+	x.AddDomain(&xenfake.DomainConfig{ID: 3, Name: "g"})
+	status, v, text := doctor(t, x, "-domain", "3")
+	if status != exitDomain || v["3/state"] != bad || !strings.Contains(text["3/state"], "FLASK") {
+		t.Errorf("status %d, %v, %q", status, v, text)
+	}
+}
+
 func TestTable(t *testing.T) {
 	x := xenfake.New(t, nil)
 	x.AddDomain(&xenfake.DomainConfig{ID: 4, Name: "p\x1bv", PV: true})

@@ -85,6 +85,10 @@ func (x *Xen) store(c *storeConn, hd [16]byte, body string) {
 		c.send(hd, storeWatch, "OK\x00")
 		c.send([16]byte{}, storeWatchEvent, body)
 	case storeRead:
+		if x.cfg.StoreDenied {
+			c.send(hd, storeError, "EACCES\x00")
+			return
+		}
 		for _, d := range x.domains {
 			if value, ok := d.stored()[path]; ok {
 				c.send(hd, storeRead, value)

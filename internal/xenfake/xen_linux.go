@@ -37,6 +37,9 @@ type Config struct {
 	// Policy, if set, says which calls the security policy denies, by the names
 	// that [Xen.Recorded] has. As FLASK does, it is asked after the versions.
 	Policy func(call string) (denied bool)
+	// StoreDenied has XenStore tell nothing of domains, as one that is not dom0
+	// finds it.
+	StoreDenied bool
 	// Capabilities is what monitor_op reports; zero means those of AMD.
 	Capabilities uint32
 	// CR3Filter says that this Xen has the filter of CR3 writes, of
