@@ -18,6 +18,7 @@ import (
 	"github.com/govmi/govmi/internal/lab/cache"
 	"github.com/govmi/govmi/internal/lab/debian"
 	"github.com/govmi/govmi/internal/lab/dom0"
+	"github.com/govmi/govmi/internal/lab/guest"
 	"github.com/govmi/govmi/internal/lab/image"
 	"github.com/govmi/govmi/internal/lab/kit"
 	"github.com/govmi/govmi/internal/lab/lane"
@@ -29,8 +30,8 @@ import (
 type Boot struct {
 	// Suite of Debian that Xen and its tools come from: bullseye has Xen 4.14, bookworm 4.17, trixie 4.20. Empty is bookworm.
 	Suite string
-	// Xen is another hypervisor to boot than the suite's: [Patched], which is built from bookworm's source and this module's patches, or the
-	// path of an ELF file, gzipped or not, of the same version as the suite's tools.
+	// Xen is another hypervisor to boot than the suite's: [Patched] or [Flask], which are built from bookworm's source, or the path of an ELF
+	// file, gzipped or not, of the same version as the suite's tools.
 	Xen string
 	// XenArgs and KernelArgs are added to the command lines of Xen and of dom0's kernel.
 	XenArgs, KernelArgs []string
@@ -116,8 +117,12 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 	if err != nil {
 		return nil, err
 	}
-	if spec.Xen, err = b.hypervisor(ctx, cacheDir, tools, progress); err != nil {
+	if err := b.hypervisor(ctx, cacheDir, spec, tools, progress); err != nil {
 		return nil, err
+	}
+	var more []kit.Kernel
+	if b.Xen == Flask {
+		more = []kit.Kernel{{Name: guest.KernelFull, Tree: kernels.Dirs(), Release: release, DirectOnly: true}}
 	}
 	err = writeFile(spec.Initrd, func(f *os.File) error {
 		return dom0.Write(f, dom0.Config{
@@ -135,13 +140,13 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 			return nil, err
 		}
 	}
-	if err := b.writeDisks(ctx, cacheDir, spec.Disks, bins); err != nil {
+	if err := b.writeDisks(ctx, cacheDir, spec.Disks, bins, more); err != nil {
 		return nil, err
 	}
 	return spec, nil
 }
 
-func (b *Boot) writeDisks(ctx context.Context, cacheDir string, disks [3]string, bins map[string]string) error {
+func (b *Boot) writeDisks(ctx context.Context, cacheDir string, disks [3]string, bins map[string]string, more []kit.Kernel) error {
 	for i, role := range []wire.Role{wire.RoleJob, wire.RoleResult} {
 		mib := []int{b.JobMiB, b.ResultMiB}[i]
 		err := writeFile(disks[i], func(f *os.File) error {
@@ -158,6 +163,7 @@ func (b *Boot) writeDisks(ctx context.Context, cacheDir string, disks [3]string,
 	if err != nil {
 		return err
 	}
+	cfg.Kernels = append(cfg.Kernels, more...)
 	tarball := disks[2] + ".tar"
 	if err := writeFile(tarball, func(f *os.File) error { return kit.Write(ctx, f, *cfg) }); err != nil {
 		return err

@@ -60,7 +60,7 @@ func TestRealGuestPanicAndHang(t *testing.T) {
 	s := boot(t, nil)
 	// A guest without a root file system panics.
 	spec := guest.Spec{Name: "panics", Cmdline: "rdinit=/nonexistent"}
-	config, err := spec.XLConfig(path.Join(guest.KitDir, guest.KernelFile(guest.DefaultKernel)))
+	config, err := spec.XLConfig(path.Join(guest.KitDir, guest.KernelFile(guest.DefaultKernel)), path.Join(guest.KitDir, guest.Initrd))
 	if err != nil {
 		t.Fatal(err)
 	}

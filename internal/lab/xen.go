@@ -9,18 +9,24 @@ import (
 
 	"github.com/govmi/govmi/internal/lab/debian"
 	"github.com/govmi/govmi/internal/lab/hypervisor"
+	"github.com/govmi/govmi/internal/lab/lane"
 	"github.com/govmi/govmi/internal/lab/wire"
 )
 
-// Patched stands for the Xen with the patches of patches/xen, as [Boot.Xen].
-const Patched = wire.XenPatched
+// Values of [Boot.Xen], beside paths.
+const (
+	// Patched is the Xen with the patches of patches/xen.
+	Patched = wire.XenPatched
+	// Flask is a Xen with FLASK, which enforces the policy of the folder policy.
+	Flask = wire.XenFlask
+)
 
-// ErrPatchedSuite reports a boot of the patched Xen with the tools of another version.
-var ErrPatchedSuite = errors.New("lab: the patched Xen is of another suite than its tools")
+// ErrBuiltSuite reports a boot of a Xen that the lab builds with the tools of another version.
+var ErrBuiltSuite = errors.New("lab: the Xen that is built is of another suite than its tools")
 
 func (b *Boot) check() error {
-	if b.Xen == Patched && b.Suite != hypervisor.Suite {
-		return fmt.Errorf("%w: want %s, have %s", ErrPatchedSuite, hypervisor.Suite, b.Suite)
+	if (b.Xen == Patched || b.Xen == Flask) && b.Suite != hypervisor.Suite {
+		return fmt.Errorf("%w: want %s, have %s", ErrBuiltSuite, hypervisor.Suite, b.Suite)
 	}
 	return nil
 }
@@ -30,25 +36,38 @@ func (b *Boot) xenKind() string {
 	switch b.Xen {
 	case "":
 		return wire.XenDebian
-	case Patched:
-		return wire.XenPatched
+	case Patched, Flask:
+		return b.Xen
 	}
 	return wire.XenOther
 }
 
-// hypervisor returns the path of Xen's image; tools are the suite's packages.
-func (b *Boot) hypervisor(ctx context.Context, cacheDir string, tools *debian.Tree, progress func(string)) (string, error) {
+// hypervisor has the lane boot Xen's image, and what goes with it; tools are the suite's packages.
+func (b *Boot) hypervisor(ctx context.Context, cacheDir string, spec *lane.Spec, tools *debian.Tree, progress func(string)) (err error) {
 	switch b.Xen {
 	case "":
-		return packagedXen(tools)
-	case Patched:
-		root, err := moduleRoot()
-		if err != nil {
-			return "", err
-		}
-		return hypervisor.Patched(ctx, cacheDir, filepath.Join(root, "patches", "xen"), progress)
+		spec.Xen, err = packagedXen(tools)
+		return err
+	case Patched, Flask:
+	default:
+		spec.Xen = b.Xen
+		return nil
 	}
-	return b.Xen, nil
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	if b.Xen == Patched {
+		spec.Xen, err = hypervisor.Patched(ctx, cacheDir, filepath.Join(root, "patches", "xen"), progress)
+		return err
+	}
+	if spec.Xen, err = hypervisor.Flask(ctx, cacheDir, progress); err != nil {
+		return err
+	}
+	policy, err := hypervisor.Policy(ctx, cacheDir, filepath.Join(root, "policy"), progress)
+	spec.Modules = append(spec.Modules, policy)
+	spec.XenArgs = append([]string{"flask=enforcing"}, spec.XenArgs...)
+	return err
 }
 
 // packagedXen finds Xen's image in its package.

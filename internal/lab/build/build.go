@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,8 @@ type Recipe struct {
 	// Patches are the contents of patches, applied in this order with patch -p1, each with up to Fuzz lines of other context.
 	Patches []string
 	Fuzz    int
+	// Files are added to the source: their contents, by their path in it.
+	Files map[string]string
 	// Dir is where the steps run, below the source's root; it is made if the source has no such folder.
 	Dir string
 	// Steps are commands, run one after the other. Their make uses all cores.
@@ -72,6 +75,9 @@ func (r *Recipe) Get(ctx context.Context, cacheDir string, progress func(string)
 func (r *Recipe) key(version string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q\n", []any{version, runtime.GOARCH, r.OrigOnly, r.Patches, r.Dir, r.Steps, r.Program})
+	for _, name := range slices.Sorted(maps.Keys(r.Files)) {
+		fmt.Fprintf(h, "%q %q\n", name, r.Files[name])
+	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
@@ -100,6 +106,11 @@ func (r *Recipe) build(ctx context.Context, sp *debian.SourcePackage, tmp, logNa
 	}
 	for _, p := range r.Patches {
 		if err := b.run(ctx, src, p, "patch", "-p1", fmt.Sprintf("-F%d", r.Fuzz)); err != nil {
+			return err
+		}
+	}
+	for name, content := range r.Files {
+		if err := os.WriteFile(filepath.Join(src, name), []byte(content), 0o644); err != nil {
 			return err
 		}
 	}

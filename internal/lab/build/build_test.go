@@ -21,6 +21,8 @@ func TestKey(t *testing.T) {
 		"joined arguments": func(r *Recipe) { r.Steps = [][]string{{"make x"}} },
 		"folder":           func(r *Recipe) { r.Dir = "d" },
 		"program":          func(r *Recipe) { r.Program = "y" },
+		"file":             func(r *Recipe) { r.Files = map[string]string{"f": "a"} },
+		"file's content":   func(r *Recipe) { r.Files = map[string]string{"f": "b"} },
 	} {
 		r := base
 		change(&r)

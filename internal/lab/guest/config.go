@@ -3,13 +3,12 @@ package guest
 import (
 	"bytes"
 	"fmt"
-	"path"
 	"strings"
 )
 
-// XLConfig returns the guest's configuration for xl; kernel is the path of the
-// kernel that it boots.
-func (s Spec) XLConfig(kernel string) (string, error) {
+// XLConfig returns the guest's configuration for xl; kernel and ramdisk are the
+// paths of what it boots, of which KASLR has the second inside the first.
+func (s Spec) XLConfig(kernel, ramdisk string) (string, error) {
 	if err := s.Validate(); err != nil {
 		return "", err
 	}
@@ -24,7 +23,7 @@ func (s Spec) XLConfig(kernel string) (string, error) {
 	}
 	line("kernel = %q", kernel)
 	if !s.KASLR { // otherwise both are inside the kernel's image
-		line("ramdisk = %q", path.Join(KitDir, InitrdFile(s.Image)))
+		line("ramdisk = %q", ramdisk)
 		line("extra = %q", s.kernelArgs())
 	}
 	line("memory = %d", s.MemoryMiB)
@@ -37,6 +36,9 @@ func (s Spec) XLConfig(kernel string) (string, error) {
 	line("tsc_mode = %q", "native")
 	if s.AltP2M {
 		line("altp2m = %q", "external")
+	}
+	if s.Label != "" {
+		line("seclabel = %q", s.Label)
 	}
 	// A guest that ended must stay to be seen; the lab destroys it.
 	for _, event := range []string{"on_poweroff", "on_reboot", "on_crash", "on_watchdog"} {

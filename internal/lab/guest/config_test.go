@@ -12,7 +12,7 @@ import (
 
 // rest is the configuration of a plain guest after its kind.
 const rest = `kernel = "/k"
-ramdisk = "/lab/guest/initrd.img"
+ramdisk = "/r"
 extra = "console=hvc0 loglevel=5 panic=0 cryptomgr.notests nokaslr"
 memory = 192
 maxmem = 192
@@ -33,7 +33,7 @@ func TestXLConfig(t *testing.T) {
 		{"defaults", Spec{Name: "g"}, `name = "g"
 type = "pvh"
 kernel = "/k"
-ramdisk = "/lab/guest/initrd.img"
+ramdisk = "/r"
 extra = "console=hvc0 loglevel=5 panic=0 cryptomgr.notests nokaslr"
 memory = 192
 maxmem = 192
@@ -58,12 +58,13 @@ on_reboot = "preserve"
 on_crash = "preserve"
 on_watchdog = "preserve"
 `},
-		{"image", Spec{Name: "g", Image: "compiler"}, "name = \"g\"\ntype = \"pvh\"\n" + strings.Replace(rest, "guest/initrd", "guest/image/compiler", 1)},
+		{"image", Spec{Name: "g", Image: "compiler"}, "name = \"g\"\ntype = \"pvh\"\n" + rest},
+		{"label", Spec{Name: "g", Label: "u:r:t"}, "name = \"g\"\ntype = \"pvh\"\n" + strings.Replace(rest, "native\"\n", "native\"\nseclabel = \"u:r:t\"\n", 1)},
 		{"paravirtual", Spec{Name: "g", PV: true}, "name = \"g\"\ntype = \"pv\"\n" + rest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := tt.spec.XLConfig("/k")
+			got, err := tt.spec.XLConfig("/k", "/r")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,6 +82,8 @@ func TestValidate(t *testing.T) {
 		"kernel":         {Name: "g", Kernel: "../x"},
 		"image":          {Name: "g", Image: "../x"},
 		"image, KASLR":   {Name: "g", Image: "compiler", KASLR: true},
+		"label":          {Name: "g", Label: `u:r:t"`},
+		"files, KASLR":   {Name: "g", Files: map[string]string{"/a": "/b"}, KASLR: true},
 		"memory":         {Name: "g", MemoryMiB: 1},
 		"negative vCPUs": {Name: "g", VCPUs: -1},
 		"quote":          {Name: "g", Cmdline: `a" b`},

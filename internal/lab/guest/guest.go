@@ -67,7 +67,13 @@ func Create(ctx context.Context, spec Spec) (_ *Guest, err error) {
 			return nil, err
 		}
 	}
-	config, err := spec.XLConfig(kernel)
+	ramdisk := filepath.Join(KitDir, InitrdFile(spec.Image))
+	if len(spec.Files) > 0 {
+		if ramdisk, err = withFiles(dir, ramdisk, spec.Files); err != nil {
+			return nil, err
+		}
+	}
+	config, err := spec.XLConfig(kernel, ramdisk)
 	if err != nil {
 		return nil, err
 	}

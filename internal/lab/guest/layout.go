@@ -13,6 +13,11 @@ const Initrd = "guest/initrd.img"
 // needs 256 MiB of memory.
 const ImageCompiler = "compiler"
 
+// KernelFull names dom0's kernel, not one of those for clouds, among the kit's.
+// It is at hand where Xen enforces a policy, and boots without a random address
+// only.
+const KernelFull = "full"
+
 // InitrdFile is the initramfs of an image; the empty name is [Initrd].
 func InitrdFile(image string) string {
 	if image == "" {

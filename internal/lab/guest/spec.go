@@ -37,6 +37,12 @@ type Spec struct {
 	AltP2M bool
 	// PV makes it a paravirtual guest, which cannot be monitored.
 	PV bool
+	// Label is what Xen's security policy knows it by, as
+	// "system_u:system_r:domU_t", which is also the default.
+	Label string
+	// Files are files of dom0 that the guest has in addition, by their path in
+	// the guest. They are added to the standard image.
+	Files map[string]string
 	// Cmdline is added to the kernel's command line.
 	Cmdline string
 	// Run are shell commands that the guest runs in the background once it is
@@ -47,7 +53,10 @@ type Spec struct {
 // ErrSpec reports a specification that makes no guest.
 var ErrSpec = errors.New("guest: bad specification")
 
-var goodName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,60}$`)
+var (
+	goodName  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,60}$`)
+	goodLabel = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,100}$`)
+)
 
 func (s Spec) withDefaults() Spec {
 	if s.Kernel == "" {
@@ -76,6 +85,10 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("%w: image %s is not behind the boot loader that KASLR needs", ErrSpec, s.Image)
 	case s.PV && (s.KASLR || s.AltP2M):
 		return fmt.Errorf("%w: a PV guest has neither KASLR nor altp2m", ErrSpec)
+	case len(s.Files) > 0 && s.KASLR:
+		return fmt.Errorf("%w: files do not get behind the boot loader that KASLR needs", ErrSpec)
+	case s.Label != "" && !goodLabel.MatchString(s.Label):
+		return fmt.Errorf("%w: label %q", ErrSpec, s.Label)
 	case s.MemoryMiB < 64 || s.MemoryMiB > 4096:
 		return fmt.Errorf("%w: %d MiB of memory", ErrSpec, s.MemoryMiB)
 	case s.VCPUs < 1 || s.VCPUs > 16:

@@ -21,15 +21,30 @@ const Mark = "-govmi"
 // ErrNoSeries reports a folder without the patches.
 var ErrNoSeries = errors.New("no patches of Xen")
 
-// recipe is that of patches/xen/README.md. The configuration has to be written by a make of its own.
+// version of Xen's source package, which Debian's mirrors have whole.
+const version = "4.17.5+72-g01140da4e8-1"
+
+// steps build Xen. Its configuration, to which config is added, has to be written by makes of their own.
+func steps(mark string, config ...string) [][]string {
+	target := func(name string) []string {
+		return []string{"make", "-C", "xen", "XEN_TARGET_ARCH=x86_64", "XEN_VENDORVERSION=" + mark, name}
+	}
+	steps := [][]string{target("defconfig")}
+	if len(config) > 0 {
+		add := []string{"sh", "-c", `printf '%s\n' "$@" >>xen/.config`, "sh"}
+		steps = append(steps, append(add, config...), target("olddefconfig"))
+	}
+	return append(steps, target("build"))
+}
+
+// recipe is that of patches/xen/README.md.
 func recipe(patches []string) *build.Recipe {
-	make := []string{"make", "-C", "xen", "XEN_TARGET_ARCH=x86_64", "XEN_VENDORVERSION=" + Mark}
 	return &build.Recipe{
 		Suite:    Suite,
 		Source:   "xen",
-		Version:  "4.17.5+72-g01140da4e8-1",
+		Version:  version,
 		Patches:  patches,
-		Steps:    [][]string{append(make[:len(make):len(make)], "defconfig"), append(make[:len(make):len(make)], "build")},
+		Steps:    steps(Mark),
 		Program:  "xen/xen.gz",
 		Packages: []string{"build-essential", "flex", "bison", "python3"},
 	}

@@ -22,6 +22,9 @@ func TestLabXen(t *testing.T) {
 	if os.Getenv(wire.XenVar) == wire.XenOther {
 		t.Skip("the user chose the hypervisor")
 	}
+	if got, want := strings.HasSuffix(extra, hypervisor.FlaskMark), os.Getenv(wire.XenVar) == wire.XenFlask; got != want {
+		t.Errorf("Xen %q has FLASK: %t, want %t", extra, got, want)
+	}
 	if got, want := strings.HasSuffix(extra, hypervisor.Mark), PatchedXen(t); got != want {
 		t.Errorf("Xen %q is patched: %t, want %t", extra, got, want)
 	}

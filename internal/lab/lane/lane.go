@@ -59,6 +59,8 @@ type Spec struct {
 	KernelArgs []string
 	// Initrd is dom0's initramfs.
 	Initrd string
+	// Modules are more boot modules for Xen, after the kernel and the initramfs.
+	Modules []string
 	// Disks are raw images, for sda, sdb and sdc. An empty name leaves one out.
 	Disks [3]string
 	// MemoryMiB is the machine's memory, 0 means 2048; Dom0MiB is dom0's part of it, 0 means 768.

@@ -44,13 +44,14 @@ func qemu(s *Spec, t *tools, control string) ([]string, error) {
 			args = append(args, "-drive", fmt.Sprintf("file=%s,format=raw,if=ide,index=%d,cache=writeback", comma(s.Disks[i]), index))
 		}
 	}
-	for _, p := range []string{s.Kernel, s.Initrd} {
+	modules := append([]string{s.Initrd}, s.Modules...)
+	for _, p := range append([]string{s.Kernel}, modules...) {
 		if strings.ContainsAny(p, " ,") {
 			return nil, fmt.Errorf("%s: QEMU takes no blank and no comma in the path of a boot module", p)
 		}
 	}
 	return append(args, "-kernel", xen, "-append", strings.Join(s.xenArgs(), " "),
-		"-initrd", s.Kernel+" "+strings.Join(s.kernelArgs(), " ")+","+s.Initrd), nil
+		"-initrd", s.Kernel+" "+strings.Join(s.kernelArgs(), " ")+","+strings.Join(modules, ",")), nil
 }
 
 // comma doubles commas, as QEMU's option syntax asks for.

@@ -38,10 +38,12 @@ func ramBoot(s *Spec) (rom string, images []ramImage, err error) {
 	images = append(images, xen)
 	next := uint32(moduleAddr)
 	var mods []module
-	for _, m := range []struct{ file, args string }{
-		{s.Kernel, "kernel " + strings.Join(s.kernelArgs(), " ")},
-		{s.Initrd, "initrd"},
-	} {
+	type boot struct{ file, args string }
+	modules := []boot{{s.Kernel, "kernel " + strings.Join(s.kernelArgs(), " ")}, {s.Initrd, "initrd"}}
+	for _, file := range s.Modules {
+		modules = append(modules, boot{file, "module"})
+	}
+	for _, m := range modules {
 		fi, err := os.Stat(m.file)
 		if err != nil {
 			return "", nil, err

@@ -4,7 +4,7 @@ package wire
 const (
 	// LaneVar names the lane: vmx or svm.
 	LaneVar = "GOVMI_LAB_LANE"
-	// XenVar says which hypervisor runs: XenDebian, XenPatched or XenOther.
+	// XenVar says which hypervisor runs: XenDebian, XenPatched, XenFlask or XenOther.
 	XenVar = "GOVMI_LAB_XEN"
 )
 
@@ -12,5 +12,6 @@ const (
 const (
 	XenDebian  = "debian"  // the suite's own
 	XenPatched = "patched" // that with the patches of this module
+	XenFlask   = "flask"   // the suite's release with FLASK, enforcing the policy of this module
 	XenOther   = "other"   // a file that the user named
 )

@@ -9,7 +9,7 @@
 //	lab prepare [flags]                    fetch and build all that a boot needs
 //
 // "lab VERB -h" lists the flags. -lane and -xen say what is booted; the program finds it in $GOVMI_LAB_LANE (vmx or svm) and $GOVMI_LAB_XEN
-// (debian, patched, or other).
+// (debian, patched, flask, or other).
 package main
 
 import (
@@ -70,7 +70,7 @@ type bootFlags struct {
 func (b *bootFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&b.lane, "lane", "vmx", "`lane`: vmx (Intel, Bochs) or svm (AMD, QEMU)")
 	fs.StringVar(&b.boot.Suite, "suite", "bookworm", "Debian `suite` of Xen and its tools")
-	fs.StringVar(&b.boot.Xen, "xen", "", "other hypervisor to boot: \"patched\", with the patches of patches/xen, or the `path` of an image of the suite's version")
+	fs.StringVar(&b.boot.Xen, "xen", "", "other hypervisor to boot: \"patched\", with the patches of patches/xen, \"flask\", with FLASK and the policy of policy, or the `path` of an image of the suite's version")
 	fs.Func("xen-args", "`arguments` added to Xen's command line", func(s string) error {
 		b.boot.XenArgs = append(b.boot.XenArgs, strings.Fields(s)...)
 		return nil
