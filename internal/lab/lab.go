@@ -41,6 +41,8 @@ type Boot struct {
 	GuestSuites []string
 	// GuestImages are the guests' images, by the names of package guest, that are at hand beside the standard one.
 	GuestImages []string
+	// DeviceModel has dom0 run HVM guests with a device model.
+	DeviceModel bool
 	// Programs are packages of this module, as patterns of the go command, whose programs are in dom0's PATH; nil is those of the examples.
 	Programs []string
 	// JobMiB and ResultMiB bound what a job takes in and brings back; 0 is 1024. The images are sparse.
@@ -103,6 +105,14 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 	if err != nil {
 		return nil, err
 	}
+	tree := image.Tree(tools.Dirs())
+	if b.DeviceModel {
+		t, err := debian.Fetch(ctx, cacheDir, b.Suite, "qemu-system-xen+", "qemu-system-data", "seabios")
+		if err != nil {
+			return nil, err
+		}
+		tree = append(tree, t.Dirs()...)
+	}
 	kernels, err := debian.Fetch(ctx, cacheDir, b.KernelSuite, dom0KernelSpec)
 	if err != nil {
 		return nil, err
@@ -126,7 +136,7 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 	}
 	err = writeFile(spec.Initrd, func(f *os.File) error {
 		return dom0.Write(f, dom0.Config{
-			Tree: append(image.Tree(tools.Dirs()), kernels.Dirs()...), Kernel: release, Agent: bins["agent"],
+			Tree: append(tree, kernels.Dirs()...), Kernel: release, Agent: bins["agent"], DeviceModel: b.DeviceModel,
 		})
 	})
 	if err != nil {

@@ -28,6 +28,9 @@ type Config struct {
 	Kernel string
 	// Agent is the agent's program, a static binary of this machine.
 	Agent string
+	// DeviceModel adds what HVM guests need: QEMU, of the package
+	// qemu-system-xen, and their firmware.
+	DeviceModel bool
 	// Programs are more static binaries, by their path in the image.
 	Programs map[string]string
 }
@@ -87,6 +90,11 @@ func Write(w io.Writer, cfg Config) error {
 	}
 	for name, source := range cfg.Programs {
 		if err := b.HostFile(name, 0o755, source); err != nil {
+			return err
+		}
+	}
+	if cfg.DeviceModel {
+		if err := deviceModel(b, dir); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // XLConfig returns the guest's configuration for xl; kernel and ramdisk are the
-// paths of what it boots, of which KASLR has the second inside the first.
+// paths of what it boots; a boot loader has the second inside the first.
 func (s Spec) XLConfig(kernel, ramdisk string) (string, error) {
 	if err := s.Validate(); err != nil {
 		return "", err
@@ -16,13 +16,20 @@ func (s Spec) XLConfig(kernel, ramdisk string) (string, error) {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("name = %q", s.Name)
-	if s.PV {
+	switch {
+	case s.PV:
 		line("type = %q", "pv")
-	} else {
+	case s.HVM:
+		line("type = %q", "hvm")
+		// Nobody looks at its screen.
+		for _, setting := range []string{`vga = "none"`, "nographic = 1", "vnc = 0"} {
+			line("%s", setting)
+		}
+	default:
 		line("type = %q", "pvh")
 	}
 	line("kernel = %q", kernel)
-	if !s.KASLR { // otherwise both are inside the kernel's image
+	if !s.bootLoader() { // otherwise both are inside the kernel's image
 		line("ramdisk = %q", ramdisk)
 		line("extra = %q", s.kernelArgs())
 	}

@@ -61,6 +61,9 @@ on_watchdog = "preserve"
 		{"image", Spec{Name: "g", Image: "compiler"}, "name = \"g\"\ntype = \"pvh\"\n" + rest},
 		{"label", Spec{Name: "g", Label: "u:r:t"}, "name = \"g\"\ntype = \"pvh\"\n" + strings.Replace(rest, "native\"\n", "native\"\nseclabel = \"u:r:t\"\n", 1)},
 		{"paravirtual", Spec{Name: "g", PV: true}, "name = \"g\"\ntype = \"pv\"\n" + rest},
+		{"PC", Spec{Name: "g", HVM: true}, "name = \"g\"\ntype = \"hvm\"\nvga = \"none\"\nnographic = 1\nvnc = 0\n" + rest},
+		{"PC, KASLR", Spec{Name: "g", HVM: true, KASLR: true},
+			"name = \"g\"\ntype = \"hvm\"\nvga = \"none\"\nnographic = 1\nvnc = 0\n" + strings.Replace(rest, " nokaslr", "", 1)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,6 +92,7 @@ func TestValidate(t *testing.T) {
 		"quote":          {Name: "g", Cmdline: `a" b`},
 		"CPUs":           {Name: "g", CPUs: "0\n"},
 		"PV and KASLR":   {Name: "g", PV: true, KASLR: true},
+		"PV and PC":      {Name: "g", PV: true, HVM: true},
 		"long":           {Name: "g", Cmdline: strings.Repeat("x", CmdlineRoom)},
 	} {
 		if err := spec.Validate(); !errors.Is(err, ErrSpec) {

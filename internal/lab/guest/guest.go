@@ -60,8 +60,11 @@ func Create(ctx context.Context, spec Spec) (_ *Guest, err error) {
 	if _, err := os.Stat(filepath.Join(KitDir, InitrdFile(spec.Image))); err != nil && spec.Image != "" {
 		return nil, fmt.Errorf("guest: boot the lab with -guest-image %s: %w", spec.Image, err)
 	}
+	if _, err := os.Stat(DeviceModel); err != nil && spec.HVM {
+		return nil, fmt.Errorf("guest: boot the lab with -device-model: %w", err)
+	}
 	kernel := filepath.Join(KitDir, KernelFile(spec.Kernel))
-	if spec.KASLR {
+	if spec.bootLoader() {
 		kernel = filepath.Join(dir, "kernel.bin")
 		if err := writeKASLR(kernel, spec); err != nil {
 			return nil, err
@@ -88,13 +91,23 @@ func Create(ctx context.Context, spec Spec) (_ *Guest, err error) {
 	}
 	// -e: no process that waits for the guest's end; the lab destroys it.
 	if out, err := xl(ctx, "create", "-q", "-e", "-p", configFile); err != nil {
-		return nil, fmt.Errorf("guest: create %s: %w: %s", spec.Name, err, out)
+		return nil, fmt.Errorf("guest: create %s: %w: %s%s", spec.Name, err, out, deviceModelSays(spec))
 	}
 	g, err := open(ctx, spec)
 	if err != nil {
 		return nil, errors.Join(err, destroy(ctx, spec.Name))
 	}
 	return g, nil
+}
+
+// deviceModelSays is what an HVM guest's device model has complained of.
+func deviceModelSays(spec Spec) string {
+	b, err := os.ReadFile(filepath.Join(consoleDir, "qemu-dm-"+spec.Name+".log"))
+	if err != nil {
+		return ""
+	}
+	const most = 2000
+	return "\ndevice model: " + string(b[max(0, len(b)-most):])
 }
 
 func writeKASLR(name string, spec Spec) error {

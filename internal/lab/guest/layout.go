@@ -13,6 +13,10 @@ const Initrd = "guest/initrd.img"
 // needs 256 MiB of memory.
 const ImageCompiler = "compiler"
 
+// DeviceModel is the program in dom0 that is an HVM guest's PC, where Debian's
+// toolstack looks for it.
+const DeviceModel = "/usr/libexec/xen-qemu-system-i386"
+
 // KernelFull names dom0's kernel, not one of those for clouds, among the kit's.
 // It is at hand where Xen enforces a policy, and boots without a random address
 // only.

@@ -16,7 +16,7 @@ const (
 	DefaultMemoryMiB = 192
 )
 
-// Spec describes a PVH Linux guest. The zero value, with a name, is good.
+// Spec describes a Linux guest, PVH if it does not say otherwise. The zero value, with a name, is good.
 type Spec struct {
 	// Name is the domain's name: letters, digits, '-' and '_'.
 	Name string
@@ -37,6 +37,8 @@ type Spec struct {
 	AltP2M bool
 	// PV makes it a paravirtual guest, which cannot be monitored.
 	PV bool
+	// HVM makes it a guest with a whole PC around it, by a device model in dom0.
+	HVM bool
 	// Label is what Xen's security policy knows it by, as
 	// "system_u:system_r:domU_t", which is also the default.
 	Label string
@@ -81,11 +83,13 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("%w: kernel %q", ErrSpec, s.Kernel)
 	case s.Image != "" && !goodName.MatchString(s.Image):
 		return fmt.Errorf("%w: image %q", ErrSpec, s.Image)
-	case s.Image != "" && s.KASLR:
+	case s.Image != "" && s.bootLoader():
 		return fmt.Errorf("%w: image %s is not behind the boot loader that KASLR needs", ErrSpec, s.Image)
 	case s.PV && (s.KASLR || s.AltP2M):
 		return fmt.Errorf("%w: a PV guest has neither KASLR nor altp2m", ErrSpec)
-	case len(s.Files) > 0 && s.KASLR:
+	case s.PV && s.HVM:
+		return fmt.Errorf("%w: a guest is PV or HVM", ErrSpec)
+	case len(s.Files) > 0 && s.bootLoader():
 		return fmt.Errorf("%w: files do not get behind the boot loader that KASLR needs", ErrSpec)
 	case s.Label != "" && !goodLabel.MatchString(s.Label):
 		return fmt.Errorf("%w: label %q", ErrSpec, s.Label)
@@ -102,6 +106,10 @@ func (s Spec) Validate() error {
 	}
 	return nil
 }
+
+// bootLoader tells whether the kernel is behind the kit's boot loader, so that it
+// can choose its address. A PC's firmware lets it do so anyway.
+func (s Spec) bootLoader() bool { return s.KASLR && !s.HVM }
 
 // kernelArgs is the guest kernel's whole command line. Its messages below
 // warnings are left out, because every byte costs time under an emulator, and
