@@ -24,6 +24,12 @@ var (
 	// ErrNoMM says that a task has no user address space: a kernel thread or
 	// one that has exited.
 	ErrNoMM = errors.New("task has no user address space")
+	// ErrNotCached says that the guest does not have a part of a file in memory.
+	ErrNotCached = errors.New("not in the guest's page cache")
+	// ErrNotELF says that a file is no program or library of a 64-bit x86 guest.
+	ErrNotELF = errors.New("not a 64-bit ELF file for x86")
+	// ErrStripped says that a file has no symbols.
+	ErrStripped = errors.New("file has no symbols")
 	// ErrNotInKernel says that the registers do not lead to a per-CPU area.
 	ErrNotInKernel = errors.New("registers do not lead to the kernel's per-CPU area")
 	// ErrCorrupt says that a kernel structure is not as the kernel builds it.

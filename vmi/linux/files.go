@@ -45,9 +45,10 @@ type fileFields struct {
 const (
 	maxFDs = 1 << 22 // Linux allows 2^20 by default
 
-	modeType   = 0o170000
-	modeSocket = 0o140000
-	oCloexec   = 0o2000000
+	modeType    = 0o170000
+	modeSocket  = 0o140000
+	modeRegular = 0o100000
+	oCloexec    = 0o2000000
 )
 
 // Files yields what the task's process has open, by descriptor. A task that has

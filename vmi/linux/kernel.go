@@ -36,6 +36,7 @@ type Kernel struct {
 		file         members[fileFields]
 		maps         members[mapFields]
 		maple        members[mapleFields]
+		cache        members[cacheFields]
 		socket       members[socketFields]
 		index        members[indexFields]
 		probe        members[probeFields]

@@ -40,6 +40,7 @@ type mapFields struct {
 	Brk        Field `btf:"mm_struct.brk"`
 	StartBrk   Field `btf:"mm_struct.start_brk"`
 	StartStack Field `btf:"mm_struct.start_stack"`
+	MM         Field `btf:"vm_area_struct.vm_mm"`
 	Start      Field `btf:"vm_area_struct.vm_start"`
 	End        Field `btf:"vm_area_struct.vm_end"`
 	Next       Field `btf:"vm_area_struct.vm_next?"`
@@ -66,14 +67,15 @@ const (
 // thread and a task that has exited.
 func (t Task) Maps() iter.Seq2[Map, error] {
 	return func(yield func(Map, error) bool) {
-		err := t.maps(yield)
+		err := t.maps(func(_ vmi.VirtAddr, m Map) bool { return yield(m, nil) })
 		if err != nil {
 			yield(Map{}, fmt.Errorf("maps of the task at %v: %w", t.Addr, err))
 		}
 	}
 }
 
-func (t Task) maps(yield func(Map, error) bool) error {
+// maps yields the ranges with their vm_area_structs.
+func (t Task) maps(yield func(area vmi.VirtAddr, m Map) bool) error {
 	k := t.k
 	f, err := k.fields.maps.of(k)
 	if err != nil {
@@ -101,7 +103,7 @@ func (t Task) maps(yield func(Map, error) bool) error {
 			return fmt.Errorf("%w: %v-%v follows an end at %v", ErrCorrupt, one.Start, one.End, end)
 		}
 		end = one.End
-		if !yield(one, nil) {
+		if !yield(area, one) {
 			return nil
 		}
 	}

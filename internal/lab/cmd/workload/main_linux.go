@@ -23,6 +23,7 @@ func commands() []command {
 		{"request", "ask the monitor for attention -n times, past the kernel", request},
 		{"singlestep", "have a debugged process execute -n instructions", singleStep},
 		{"stubs", "call functions of its own on 16 pages, and check what they return and their code", stubs},
+		{"mapped", "call a function of a library that it maps, in each of the ways that a process can have it", mapped},
 		{"physread", "read physical memory where there should be none", physRead},
 		{"sidt", "read the register of the interrupt table -n times", runSIDT},
 		{"msr", "have the kernel write an MSR -n times", toggleCPUID},
