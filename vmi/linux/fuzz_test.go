@@ -64,7 +64,7 @@ func FuzzGuest(f *testing.F) {
 			_, err1 := proc.Task.Args()
 			_, err2 := proc.Task.Exe()
 			_, err3 := proc.Task.Namespaces()
-			_ = errors.Join(err1, err2, err3, last(proc.Task.Maps()), last(proc.Task.Files()), last(proc.Task.Mounts()))
+			_ = errors.Join(err1, err2, err3, last(proc.Task.Maps()), last(proc.Task.MappedFiles()), last(proc.Task.Files()), last(proc.Task.Mounts()))
 		}
 		_ = errors.Join(last(k.ThreadInfos()), last(k.Modules()), last(k.Log()), last(k.Sockets()), last(k.Interfaces()), last(k.Check()))
 	})
