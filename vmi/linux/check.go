@@ -11,7 +11,7 @@ import (
 // FindingKind says what a [Finding] is about.
 type FindingKind string
 
-// What [Kernel.Check] looks at.
+// What [Kernel.Check], [Kernel.CheckCode] and [Kernel.CompareCode] look at.
 const (
 	// ForeignSyscall: an entry of the table of system calls leads out of the
 	// kernel's own code.
@@ -22,6 +22,12 @@ const (
 	HiddenTask FindingKind = "hidden task"
 	// HiddenModule: a module whose code the kernel knows is not in the list.
 	HiddenModule FindingKind = "hidden module"
+	// ChangedCode: code is not what the kernel would have there.
+	ChangedCode FindingKind = "changed code"
+	// ForeignTracer: ftrace calls a function out of all code.
+	ForeignTracer FindingKind = "tracer"
+	// UnknownModule: a module that the earlier state lacks.
+	UnknownModule FindingKind = "unknown module"
 )
 
 // Finding is something that a sound kernel does not have.
@@ -29,16 +35,17 @@ type Finding struct {
 	Kind FindingKind
 	// Number is that of the system call, the interrupt or the thread.
 	Number int
-	// Name is that of the system call, the thread or the module.
+	// Name is that of the system call, the thread, the module or the place in code.
 	Name string
-	// Addr is where the table leads, or the structure; Where names it.
+	// Addr is where the table leads, the structure or the code; Where names it, or
+	// says what is there.
 	Addr  vmi.VirtAddr
 	Where string `json:",omitempty"`
 }
 
 // Check yields what the kernel's structures contradict each other in. The guest
 // is to be paused: of a running one a process that starts or ends looks like a
-// hidden one. Kernel text is not compared.
+// hidden one. Of the kernel's code see [Kernel.CheckCode].
 func (k *Kernel) Check() iter.Seq2[Finding, error] {
 	return func(yield func(Finding, error) bool) {
 		code, err := k.code()

@@ -43,6 +43,7 @@ type Kernel struct {
 		blacklist    members[blacklistFields]
 		iface        members[interfaceFields]
 		namespace    members[namespaceFields]
+		code         members[codeFields]
 		clock        members[clockFields]
 	}
 
