@@ -56,8 +56,8 @@ abi:
 # in both lanes, in the SVM lane, whose machines are faster: views and page-table
 # isolation are VMX's, all that boots guests for itself is SVM's. soak runs the
 # others in the VMX lane, too. A core dump takes minutes under an emulator: soak
-# makes them, and boots what a PC (HVM) takes.
-SVMSKIP    := -skip '^TestLab(Exact|CoreDump|HVM)$$'
+# makes them, changes code of guests in all ways, and boots what a PC (HVM) takes.
+SVMSKIP    := -skip '^TestLab(Exact|CoreDump|HVM|ProcCode|ProcHooked)$$'
 PATCHEDRUN := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope)'
 VMXRUN     := -run '^TestLab(Xen|Conformance|Filter|ByName)'
 VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3($$|FilterChurn|FilterOps|FilterEvents)|View|SingleStep|ExactHits|Strategies|Reads|Stealth|HiddenFrames|GuestDebugs|Cycles|Yardstick|Killed$$|Filter|Scope|MemWatch|Uprobe|Exact$$|Signals)'
