@@ -3,7 +3,7 @@
 GO    ?= go
 LAB   := $(GO) run ./internal/lab/cmd/lab
 # The packages with tests for the lab: build tag lab, named TestLab.
-LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/checksys ./examples/cr3watch ./examples/doctor ./examples/ps ./examples/recover ./examples/syscalltrace ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy
+LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/cr3watch ./examples/doctor ./examples/ps ./examples/recover ./examples/syscalltrace ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy
 
 # Those with tests of what only VMX has, or of the hypervisor's filter.
 VMXLANES := ./internal/lab/labtest ./xen ./breakpoint ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace ./examples/memwatch ./examples/uprobe
