@@ -42,13 +42,10 @@ var qemuInt3 string
 //go:embed qemu-svm-inject.patch
 var qemuInject string
 
-//go:embed qemu-turns.patch
-var qemuTurns string
-
 var qemu = build.Recipe{
 	Suite:   "bookworm",
 	Source:  "qemu",
-	Patches: []string{qemuInt3, qemuInject, qemuTurns},
+	Patches: []string{qemuInt3, qemuInject},
 	Fuzz:    fuzz,
 	Dir:     "govmi-build",
 	Steps: [][]string{

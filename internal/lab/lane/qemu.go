@@ -16,10 +16,6 @@ import (
 // instruction length, and AVX state is lost when a guest's vCPU changes its CPU.
 const qemuCPU = "EPYC,-smap,-smep,-monitor,-rdtscp,-avx,-avx2,-fma,-f16c,-xsave"
 
-// qemuAccel has one thread run all CPUs, each until it waits: a lab has one core to itself, on which threads of their own run into the
-// time that the other one's spinning takes, and tests take up to ten times longer.
-const qemuAccel = "tcg,thread=single"
-
 // qemu returns the emulator's command line.
 func qemu(s *Spec, t *tools, control string) ([]string, error) {
 	xen := filepath.Join(s.Dir, "xen")
@@ -27,7 +23,7 @@ func qemu(s *Spec, t *tools, control string) ([]string, error) {
 		return nil, err
 	}
 	args := []string{
-		t.emulator, "-nodefaults", "-nographic", "-no-reboot", "-accel", qemuAccel, "-cpu", qemuCPU,
+		t.emulator, "-nodefaults", "-nographic", "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", qemuCPU,
 		"-smp", strconv.Itoa(s.Lane.CPUs()), "-m", strconv.Itoa(s.MemoryMiB),
 		"-chardev", "file,id=console,path=" + comma(ConsoleFile(s.Dir)), "-serial", "chardev:console",
 		"-chardev", "socket,id=control,server=off,nodelay=on," + hostPort(control), "-serial", "chardev:control",
