@@ -24,8 +24,8 @@ import (
 )
 
 // What a hit may cost the guest, against the plain C monitor and against two trips
-// through the ring. The aim is 1.1 of the first: what is above it is a system call
-// more, of four, by which a wait can be ended, and Go's scheduler.
+// through the ring. The aim is 1.1 of the first, which is not reached: the monitor here
+// makes a system call more for each hit, poll, by which its wait can be ended.
 const (
 	mostOfC        = 1.25
 	mostOfTwoTrips = 0.6

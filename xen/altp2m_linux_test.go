@@ -228,3 +228,22 @@ func TestRemoveFrameWaitsForTheMonitor(t *testing.T) {
 		t.Errorf("without a monitor: %v", err)
 	}
 }
+
+// Xen turns altp2m off while it takes a domain apart.
+func TestViewsOfDyingDomain(t *testing.T) {
+	_, g, d := fakeGuest(t, vmx())
+	if err := d.SetAltP2M(true); err != nil {
+		t.Fatal(err)
+	}
+	v, err := d.CreateView()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Kill()
+	if err := d.SwitchView(v); !errors.Is(err, xen.ErrNoDomain) || errors.Is(err, xen.ErrNotSupported) {
+		t.Errorf("switch: %v", err)
+	}
+	if _, err := d.VCPUView(0); !errors.Is(err, xen.ErrNoDomain) {
+		t.Errorf("view: %v", err)
+	}
+}

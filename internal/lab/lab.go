@@ -43,6 +43,8 @@ type Boot struct {
 	GuestImages []string
 	// DeviceModel has dom0 run HVM guests with a device model.
 	DeviceModel bool
+	// Yardstick puts the monitor in C that tests measure against into dom0's PATH, in bookworm.
+	Yardstick bool
 	// Programs are packages of this module, as patterns of the go command, whose programs are in dom0's PATH; nil is those of the examples.
 	Programs []string
 	// JobMiB and ResultMiB bound what a job takes in and brings back; 0 is 1024. The images are sparse.
@@ -79,9 +81,6 @@ const (
 	guestKernelSpec = "linux-image-cloud-amd64>linux-image-"
 )
 
-// toolsSpecs is what dom0 has of its suite.
-var toolsSpecs = []string{xenSpec, toolsSpec + "+", "xenstore-utils+", "busybox-static", "bash+", "libgcc-s1"}
-
 // yardstickSuite is the one whose C library is old enough for this machine's compiler and new enough.
 const yardstickSuite = "bookworm"
 
@@ -101,7 +100,7 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 		return nil, err
 	}
 	defer os.RemoveAll(programs)
-	tools, err := debian.Fetch(ctx, cacheDir, b.Suite, toolsSpecs...)
+	tools, err := debian.Fetch(ctx, cacheDir, b.Suite, xenSpec, toolsSpec+"+", "xenstore-utils+", "busybox-static", "bash+", "libgcc-s1")
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +144,7 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 	for i, role := range []wire.Role{wire.RoleJob, wire.RoleResult, wire.RoleKit} {
 		spec.Disks[i] = filepath.Join(dir, string(role)+".img")
 	}
-	if b.Suite == yardstickSuite {
+	if b.Yardstick && b.Suite == yardstickSuite {
 		if bins[yardstick.Name], err = b.yardstick(ctx, cacheDir, progress); err != nil {
 			return nil, err
 		}

@@ -289,11 +289,12 @@ func (d *Domain) SetWaitQueue(on bool) {
 }
 
 // Kill destroys the domain: it is dying as long as its memory is mapped or
-// its ring in use, which for the fake means for ever.
+// its ring in use, which for the fake means for ever. Its altp2m is off.
 func (d *Domain) Kill() {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
 	d.dying = true
+	d.altp2m.reset(false)
 	d.x.changed("@releaseDomain")
 }
 

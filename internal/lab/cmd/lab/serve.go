@@ -21,6 +21,7 @@ func serve(ctx context.Context, args []string) (status int, err error) {
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
+	b.boot.Yardstick = true
 	s, err := b.start(ctx)
 	if err != nil {
 		return exitFailed, err

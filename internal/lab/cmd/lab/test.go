@@ -23,6 +23,7 @@ func execTest(ctx context.Context, args []string) (status int, err error) {
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
+	b.boot.Yardstick = true
 	if fs.NArg() == 0 {
 		return 2, errors.New("no test binary; lab exec is for go test -exec")
 	}
@@ -57,6 +58,7 @@ func goTest(ctx context.Context, args []string) (status int, err error) {
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
+	b.boot.Yardstick = true
 	if fs.NArg() == 0 {
 		return 2, errors.New("no packages; usage: lab test [flags] -- [go test's flags] packages")
 	}
