@@ -1,26 +1,21 @@
 package main
 
 import (
-	"bytes"
-	"strings"
+	"context"
+	"io"
 	"testing"
+
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 )
 
 func TestUsage(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		want string // in the message
-	}{
-		{nil, "-domain is missing"},
-		{[]string{"-domain", "g", "extra"}, `unexpected argument "extra"`},
-		{[]string{"-domain", "g"}, "one of -pid and -comm"},
-		{[]string{"-domain", "g", "-pid", "1", "-comm", "sh"}, "one of -pid and -comm"},
-		{[]string{"-domain", "g", "-pid", "-1"}, "-pid -1"},
-		{[]string{"-domain", "g", "-comm", ""}, "-comm is empty"},
-	} {
-		var out, msg bytes.Buffer
-		if status := run(t.Context(), nil, tt.args, &out, &msg); status != 2 || !strings.Contains(msg.String(), tt.want) || out.Len() != 0 {
-			t.Errorf("%q: status %d, %q, output %q", tt.args, status, msg.String(), out.String())
-		}
-	}
+	refused := sessiontest.Refusing(t, func(ctx context.Context, args []string, out, msg io.Writer) int {
+		return run(ctx, nil, args, out, msg)
+	})
+	refused("-domain is missing")
+	refused(`unexpected argument "extra"`, "-domain", "g", "extra")
+	refused("one of -pid and -comm", "-domain", "g")
+	refused("one of -pid and -comm", "-domain", "g", "-pid", "1", "-comm", "sh")
+	refused("-pid -1", "-domain", "g", "-pid", "-1")
+	refused("-comm is empty", "-domain", "g", "-comm", "")
 }

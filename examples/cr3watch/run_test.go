@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -10,30 +12,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/govmi/govmi/cr3filter"
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/xen"
 )
 
 func TestUsage(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		want string // in the message
-	}{
-		{nil, "-domain is missing"},
-		{[]string{"-domain", "g"}, "one of -pid and -comm"},
-		{[]string{"-domain", "g", "-pid", "1", "-comm", "sh"}, "one of -pid and -comm"},
-		{[]string{"-domain", "g", "-pid", "1,x"}, `-pid "x"`},
-		{[]string{"-domain", "g", "-pid", "1,,2"}, `-pid ""`},
-		{[]string{"-domain", "g", "-pid", "-1"}, `-pid "-1"`},
-		{[]string{"-domain", "g", "-pid", "5000000"}, `-pid "5000000"`},
-		{[]string{"-domain", "g", "-pid", "1", "-for", "-1s"}, "has passed"},
-		{[]string{"-domain", "g", "-pid", "1", "more"}, `unexpected argument "more"`},
-	} {
-		var out, msg bytes.Buffer
-		if status := run(t.Context(), nil, tt.args, &out, &msg); status != 2 || !strings.Contains(msg.String(), tt.want) || out.Len() != 0 {
-			t.Errorf("%q: status %d, message %q, output %q", tt.args, status, msg.String(), out.String())
-		}
-	}
+	refused := sessiontest.Refusing(t, func(ctx context.Context, args []string, out, msg io.Writer) int {
+		return run(ctx, nil, args, out, msg)
+	})
+	refused("-domain is missing")
+	refused("one of -pid and -comm", "-domain", "g")
+	refused("one of -pid and -comm", "-domain", "g", "-pid", "1", "-comm", "sh")
+	refused(`-pid "x"`, "-domain", "g", "-pid", "1,x")
+	refused(`-pid ""`, "-domain", "g", "-pid", "1,,2")
+	refused(`-pid "-1"`, "-domain", "g", "-pid", "-1")
+	refused(`-pid "5000000"`, "-domain", "g", "-pid", "5000000")
+	refused("has passed", "-domain", "g", "-pid", "1", "-for", "-1s")
+	refused(`unexpected argument "more"`, "-domain", "g", "-pid", "1", "more")
 	var msg bytes.Buffer
 	got, err := parse([]string{"-domain", "g", "-pid", "7, 9", "-q", "-for", "3s"}, &msg)
 	want := options{domain: "g", pids: []int32{7, 9}, quiet: true, time: 3 * time.Second}

@@ -2,39 +2,33 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 )
 
 func TestUsage(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		want string // in the message
-	}{
-		{nil, "-domain is missing"},
-		{[]string{"-domain", "g", "extra"}, `unexpected argument "extra"`},
-		{[]string{"-domain", "g", "-func", "a"}, "one of -pid and -comm"},
-		{[]string{"-domain", "g", "-pid", "1", "-comm", "sh"}, "one of -pid and -comm"},
-		{[]string{"-domain", "g", "-pid", "0", "-func", "a"}, "-pid 0"},
-		{[]string{"-domain", "g", "-comm", "", "-func", "a"}, "-comm is empty"},
-		{[]string{"-domain", "g", "-comm", "sh", "-f", "-func", "a"}, "-f goes with -pid"},
-		{[]string{"-domain", "g", "-pid", "1"}, "-func is missing"},
-		{[]string{"-domain", "g", "-pid", "1", "-func", "a,,b"}, "empty name"},
-		{[]string{"-domain", "g", "-pid", "1", "-func", "a", "-max", "0"}, "-max 0"},
-		{[]string{"-domain", "g", "-pid", "1", "-func", "a", "-json", "-perfetto"}, "exclude each other"},
-		{[]string{"-frobnicate"}, "not defined"},
-	} {
-		var out, msg bytes.Buffer
-		if status := run(t.Context(), nil, tt.args, &out, &msg); status != 2 {
-			t.Errorf("%q: status %d, want 2", tt.args, status)
-		}
-		if !strings.Contains(msg.String(), tt.want) || out.Len() != 0 {
-			t.Errorf("%q: %q, output %q", tt.args, msg.String(), out.String())
-		}
-	}
+	refused := sessiontest.Refusing(t, func(ctx context.Context, args []string, out, msg io.Writer) int {
+		return run(ctx, nil, args, out, msg)
+	})
+	refused("-domain is missing")
+	refused(`unexpected argument "extra"`, "-domain", "g", "extra")
+	refused("one of -pid and -comm", "-domain", "g", "-func", "a")
+	refused("one of -pid and -comm", "-domain", "g", "-pid", "1", "-comm", "sh")
+	refused("-pid 0", "-domain", "g", "-pid", "0", "-func", "a")
+	refused("-comm is empty", "-domain", "g", "-comm", "", "-func", "a")
+	refused("-f goes with -pid", "-domain", "g", "-comm", "sh", "-f", "-func", "a")
+	refused("-func is missing", "-domain", "g", "-pid", "1")
+	refused("empty name", "-domain", "g", "-pid", "1", "-func", "a,,b")
+	refused("-max 0", "-domain", "g", "-pid", "1", "-func", "a", "-max", "0")
+	refused("exclude each other", "-domain", "g", "-pid", "1", "-func", "a", "-json", "-perfetto")
+	refused("not defined", "-frobnicate")
 }
 
 func TestParse(t *testing.T) {

@@ -2,41 +2,36 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
-	"strings"
+	"io"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/xen"
 )
 
 func TestUsage(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		want string // in the message
-	}{
-		{nil, "-domain is missing"},
-		{[]string{"-domain", "g", "extra"}, `unexpected argument "extra"`},
-		{[]string{"-domain", "g"}, "one of -symbol, -addr and -gfn"},
-		{[]string{"-domain", "g", "-symbol", "a", "-gfn", "1"}, "one of -symbol, -addr and -gfn"},
-		{[]string{"-domain", "g", "-symbol", "a", "-offset", "1"}, "-offset goes with"},
-		{[]string{"-domain", "g", "-symbol", "a", "-len", "0"}, "-len 0"},
-		{[]string{"-domain", "g", "-symbol", "a", "-len", "99999999"}, "-len 99999999"},
-		{[]string{"-domain", "g", "-gfn", "1", "-offset", "4095", "-len", "2"}, "lead out of the frame"},
-		{[]string{"-domain", "g", "-gfn", "x"}, `-gfn "x"`},
-		{[]string{"-domain", "g", "-addr", "x"}, `-addr "x"`},
-		{[]string{"-domain", "g", "-symbol", "a", "-access", "rq"}, "other letters"},
-		{[]string{"-domain", "g", "-symbol", "a", "-access", ""}, "other letters"},
-		{[]string{"-domain", "g", "-symbol", "a", "-n", "-1"}, "-n -1"},
-	} {
-		var out, msg bytes.Buffer
-		if status := run(t.Context(), nil, tt.args, &out, &msg); status != 2 || !strings.Contains(msg.String(), tt.want) || out.Len() != 0 {
-			t.Errorf("%q: status %d, %q, output %q", tt.args, status, msg.String(), out.String())
-		}
-	}
+	refused := sessiontest.Refusing(t, func(ctx context.Context, args []string, out, msg io.Writer) int {
+		return run(ctx, nil, args, out, msg)
+	})
+	refused("-domain is missing")
+	refused(`unexpected argument "extra"`, "-domain", "g", "extra")
+	refused("one of -symbol, -addr and -gfn", "-domain", "g")
+	refused("one of -symbol, -addr and -gfn", "-domain", "g", "-symbol", "a", "-gfn", "1")
+	refused("-offset goes with", "-domain", "g", "-symbol", "a", "-offset", "1")
+	refused("-len 0", "-domain", "g", "-symbol", "a", "-len", "0")
+	refused("-len 99999999", "-domain", "g", "-symbol", "a", "-len", "99999999")
+	refused("lead out of the frame", "-domain", "g", "-gfn", "1", "-offset", "4095", "-len", "2")
+	refused(`-gfn "x"`, "-domain", "g", "-gfn", "x")
+	refused(`-addr "x"`, "-domain", "g", "-addr", "x")
+	refused("other letters", "-domain", "g", "-symbol", "a", "-access", "rq")
+	refused("other letters", "-domain", "g", "-symbol", "a", "-access", "")
+	refused("-n -1", "-domain", "g", "-symbol", "a", "-n", "-1")
 }
 
 func TestLeaves(t *testing.T) {

@@ -8,37 +8,27 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 )
 
 func TestUsage(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		want string // in the message
-	}{
-		{nil, "-domain is missing"},
-		{[]string{"-domain", "g", "extra"}, `unexpected argument "extra"`},
-		{[]string{"-domain", "g", "-pid", "0"}, "-pid 0"},
-		{[]string{"-domain", "g", "-pid", "-3"}, "-pid -3"},
-		{[]string{"-domain", "g", "-pid", "5000000"}, "-pid 5000000"},
-		{[]string{"-domain", "g", "-pid", "x"}, "invalid value"},
-		{[]string{"-domain", "g", "-pid", "1", "-comm", "sh"}, "exclude each other"},
-		{[]string{"-domain", "g", "-comm", ""}, "-comm is empty"},
-		{[]string{"-domain", "g", "-e", "read,,write"}, "empty name"},
-		{[]string{"-domain", "g", "-json", "-c"}, "exclude each other"},
-		{[]string{"-domain", "g", "-json", "-perfetto"}, "-perfetto excludes"},
-		{[]string{"-domain", "g", "-a", "-1"}, "-a -1"},
-		{[]string{"-domain", "g", "-f"}, "-f goes with -pid"},
-		{[]string{"-domain", "g", "-filter", "me"}, "none of xen, here, hit"},
-		{[]string{"-frobnicate"}, "not defined"},
-	} {
-		var out, msg bytes.Buffer
-		if status := run(t.Context(), tt.args, &out, &msg); status != 2 {
-			t.Errorf("%q: status %d, want 2", tt.args, status)
-		}
-		if !strings.Contains(msg.String(), tt.want) || out.Len() != 0 {
-			t.Errorf("%q: %q, output %q", tt.args, msg.String(), out.String())
-		}
-	}
+	refused := sessiontest.Refusing(t, run)
+	refused("-domain is missing")
+	refused(`unexpected argument "extra"`, "-domain", "g", "extra")
+	refused("-pid 0", "-domain", "g", "-pid", "0")
+	refused("-pid -3", "-domain", "g", "-pid", "-3")
+	refused("-pid 5000000", "-domain", "g", "-pid", "5000000")
+	refused("invalid value", "-domain", "g", "-pid", "x")
+	refused("exclude each other", "-domain", "g", "-pid", "1", "-comm", "sh")
+	refused("-comm is empty", "-domain", "g", "-comm", "")
+	refused("empty name", "-domain", "g", "-e", "read,,write")
+	refused("exclude each other", "-domain", "g", "-json", "-c")
+	refused("-perfetto excludes", "-domain", "g", "-json", "-perfetto")
+	refused("-a -1", "-domain", "g", "-a", "-1")
+	refused("-f goes with -pid", "-domain", "g", "-f")
+	refused("none of xen, here, hit", "-domain", "g", "-filter", "me")
+	refused("not defined", "-frobnicate")
 }
 
 func TestHelp(t *testing.T) {

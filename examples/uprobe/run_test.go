@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -11,31 +13,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/govmi/govmi/breakpoint"
+	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/vmi/linux"
 	"github.com/govmi/govmi/xen"
 )
 
 func TestUsage(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		want string // in the message
-	}{
-		{nil, "-domain is missing"},
-		{[]string{"-domain", "g", "-file", "a", "-func", "a"}, "one of -pid and -comm"},
-		{[]string{"-domain", "g", "-pid", "-1", "-file", "a", "-func", "a"}, "-pid -1"},
-		{[]string{"-domain", "g", "-pid", "1", "-func", "a"}, "-file is missing"},
-		{[]string{"-domain", "g", "-pid", "1", "-file", "a"}, "-func is missing"},
-		{[]string{"-domain", "g", "-pid", "1", "-file", "a", "-func", "a,"}, "empty name"},
-		{[]string{"-domain", "g", "-pid", "1", "-file", "a", "-func", "a", "-args", "7"}, "-args 7"},
-	} {
-		var out, msg bytes.Buffer
-		if status := run(t.Context(), nil, tt.args, &out, &msg); status != 2 {
-			t.Errorf("%q: status %d, want 2", tt.args, status)
-		}
-		if !strings.Contains(msg.String(), tt.want) || out.Len() != 0 {
-			t.Errorf("%q: %q, output %q", tt.args, msg.String(), out.String())
-		}
-	}
+	refused := sessiontest.Refusing(t, func(ctx context.Context, args []string, out, msg io.Writer) int {
+		return run(ctx, nil, args, out, msg)
+	})
+	refused("-domain is missing")
+	refused("one of -pid and -comm", "-domain", "g", "-file", "a", "-func", "a")
+	refused("-pid -1", "-domain", "g", "-pid", "-1", "-file", "a", "-func", "a")
+	refused("-file is missing", "-domain", "g", "-pid", "1", "-func", "a")
+	refused("-func is missing", "-domain", "g", "-pid", "1", "-file", "a")
+	refused("empty name", "-domain", "g", "-pid", "1", "-file", "a", "-func", "a,")
+	refused("-args 7", "-domain", "g", "-pid", "1", "-file", "a", "-func", "a", "-args", "7")
 }
 
 // Without a Xen, or without the domain, the program says so in one line.
