@@ -202,7 +202,7 @@ func (d *Domain) busy(err error) error {
 func (m *Monitor) Close() error {
 	m.closeOnce.Do(func() {
 		m.closing.Store(true)
-		m.tr.wake()
+		m.tr.wake() // fails only where there is no wait to end
 		m.serving.Lock()
 		defer m.serving.Unlock()
 		m.closeErr = m.shut()

@@ -80,6 +80,8 @@ func TestOpenMonitorSteps(t *testing.T) {
 		"privcmd mmapbatch_v2",
 		"domctl vm_event_op 0",
 		"evtchn bind_interdomain",
+		"evtchn bind_unbound_port",
+		"evtchn bind_interdomain",
 		"memory_op 1",
 		"domctl unpausedomain",
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,15 +44,8 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 	if m.closing.Load() {
 		return fault("serve", m.dom.id, ErrClosed, "")
 	}
-	m.tr.reset() // a Close that has come meanwhile is seen below
-
-	woken := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { m.tr.wake(); close(woken) })
-	defer func() {
-		if !stop() {
-			<-woken // the wake-up must not reach a later Serve
-		}
-	}()
+	w := watcher{wake: m.tr.wake}
+	defer w.start(ctx)()
 	// Last: also a panic in h leaves through here.
 	defer func() {
 		if serr := m.tr.settle(); serr != nil {
@@ -68,6 +62,7 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 			return err
 		}
 		n, err := m.tr.answer(h)
+		w.answered.Add(uint64(n))
 		if err != nil {
 			return m.broken(err)
 		}
@@ -78,15 +73,54 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 			yielded = now
 			runtime.Gosched()
 		}
-		ready, woken, err := m.tr.wait(livenessInterval)
-		if err != nil {
+		if err := m.tr.wait(); err != nil {
 			return m.broken(err)
 		}
-		if !ready && !woken {
+		if w.idle.Swap(false) {
 			if err := m.dom.gone(); err != nil {
 				return err
 			}
 		}
+	}
+}
+
+// watcher wakes a Serve that waits.
+type watcher struct {
+	wake     func() error  // fails only with the channel, which Serve sees
+	answered atomic.Uint64 // how many requests
+	idle     atomic.Bool   // none for as long as livenessInterval
+}
+
+// start has it do so when ctx ends, and whenever there was nothing to answer for
+// livenessInterval, until stop is called.
+func (w *watcher) start(ctx context.Context) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(livenessInterval)
+		defer tick.Stop()
+		for last := uint64(0); ; {
+			select {
+			case <-quit:
+				return
+			case <-ctx.Done():
+				w.wake()
+				return
+			case <-tick.C:
+			}
+			n := w.answered.Load()
+			if n == last {
+				w.idle.Store(true)
+				w.wake()
+			}
+			last = n
+		}
+	}()
+	return func() {
+		if ctx.Err() == nil { // else it ends by itself, and always wakes before
+			close(quit)
+		}
+		<-done
 	}
 }
 

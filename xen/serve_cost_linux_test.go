@@ -59,7 +59,7 @@ func costFixture(tb testing.TB) (*Monitor, func()) {
 		if err := g.Inject(events[i%len(events)]); err != nil {
 			tb.Fatal(err)
 		}
-		if ok, err := m.tr.(*ringTransport).ch.Pending(); !ok || err != nil {
+		if ok, err := m.tr.(*ringTransport).ch.Wait(); !ok || err != nil {
 			tb.Fatal(ok, err)
 		}
 		if n, err := m.tr.answer(handler); n != 1 || err != nil {

@@ -2,7 +2,6 @@ package xen
 
 import (
 	"errors"
-	"time"
 
 	"github.com/govmi/govmi/internal/abi"
 	"github.com/govmi/govmi/internal/evtchn"
@@ -24,11 +23,10 @@ type transport interface {
 	// rescue has Xen take the answers where it could not be notified.
 	rescue() error
 
-	// wait blocks until there may be new requests, wake was called since reset,
-	// or the time is over. What comes after it is ready is waited for anew.
-	wait(timeout time.Duration) (ready, woken bool, err error)
-	wake()
-	reset()
+	// wait blocks until there may be new requests, or wake is called; if neither
+	// has happened since the last wait. What comes after it is waited for anew.
+	wait() error
+	wake() error
 
 	// detach takes it from Xen, whose events are disabled; release gives back
 	// what it has here.
@@ -85,20 +83,14 @@ func (t *ringTransport) flush() error {
 
 func (t *ringTransport) rescue() error { return t.event("vm_event resume", abi.VMEventResume) }
 
-func (t *ringTransport) wait(timeout time.Duration) (ready, woken bool, err error) {
-	ready, woken, err = t.ch.Wait(timeout)
-	if err != nil {
-		return ready, woken, t.dom.fail("wait for the event channel", err, "")
-	}
-	if ready {
-		// Before the ring is looked at: what comes later is a new event.
-		_, err = t.ch.Pending()
-	}
-	return ready, woken, t.dom.fail("read the event channel", err, "")
+func (t *ringTransport) wait() error {
+	_, err := t.ch.Wait()
+	return t.dom.fail("wait for the event channel", err, "")
 }
 
-func (t *ringTransport) wake()  { t.ch.Wake() }
-func (t *ringTransport) reset() { t.ch.Reset() }
+func (t *ringTransport) wake() error {
+	return t.dom.fail("wake who waits for the event channel", t.ch.Wake(), "")
+}
 
 func (t *ringTransport) detach() error { return t.event("vm_event disable", abi.VMEventDisable) }
 

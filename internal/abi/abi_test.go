@@ -47,7 +47,7 @@ var structs = []any{
 	AccessOp{}, DMOp{}, HVMHWCPU{}, HVMParam{}, HVMSaveDescriptor{}, InjectEvent{},
 	CompileInfo{}, FlaskOp{}, GetDomainInfoList{}, MemoryReservation{}, MulticallEntry{}, PhysInfo414{}, PhysInfo417{}, ReadConsole{}, Sysctl{},
 	EventCPUID{}, EventCtrlReg{}, EventDebug{}, EventDescAccess{}, EventMSR{}, EventMemAccess{}, EventSingleStep{}, EventVMExit{}, FastSingleStep{}, RegsV6{}, RegsV7{}, VMEventHeader{},
-	EvtchnBindInterdomain{}, EvtchnPort{}, PrivcmdDMOp{}, PrivcmdDMOpBuf{}, PrivcmdHypercall{}, PrivcmdMmapBatchV2{}, PrivcmdResource{},
+	EvtchnBindInterdomain{}, EvtchnBindUnbound{}, EvtchnPort{}, PrivcmdDMOp{}, PrivcmdDMOpBuf{}, PrivcmdHypercall{}, PrivcmdMmapBatchV2{}, PrivcmdResource{},
 }
 
 // own are constants that no header has.
@@ -181,6 +181,7 @@ func numbers(t *testing.T) map[string]uint64 {
 		"IoctlPrivcmdDMOp":           uint64(IoctlPrivcmdDMOp),
 		"IoctlPrivcmdResource":       uint64(IoctlPrivcmdResource),
 		"IoctlEvtchnBindInterdomain": uint64(IoctlEvtchnBindInterdomain),
+		"IoctlEvtchnBindUnbound":     uint64(IoctlEvtchnBindUnbound),
 		"IoctlEvtchnUnbind":          uint64(IoctlEvtchnUnbind),
 		"IoctlEvtchnNotify":          uint64(IoctlEvtchnNotify),
 	}

@@ -17,6 +17,7 @@ var (
 // ioctls of /dev/xen/evtchn (uapi/xen/evtchn.h).
 var (
 	IoctlEvtchnBindInterdomain = ioc('E', 1, unsafe.Sizeof(EvtchnBindInterdomain{}))
+	IoctlEvtchnBindUnbound     = ioc('E', 2, unsafe.Sizeof(EvtchnBindUnbound{}))
 	IoctlEvtchnUnbind          = ioc('E', 3, unsafe.Sizeof(EvtchnPort{}))
 	IoctlEvtchnNotify          = ioc('E', 4, unsafe.Sizeof(EvtchnPort{}))
 )
@@ -59,6 +60,12 @@ type PrivcmdDMOpBuf struct {
 type EvtchnBindInterdomain struct {
 	RemoteDomain uint32
 	RemotePort   uint32
+}
+
+// EvtchnBindUnbound is struct ioctl_evtchn_bind_unbound_port. The ioctl returns
+// the local port.
+type EvtchnBindUnbound struct {
+	RemoteDomain uint32
 }
 
 // EvtchnPort is struct ioctl_evtchn_unbind and ioctl_evtchn_notify.

@@ -47,11 +47,9 @@ type File interface {
 	Map(length int, writable bool) ([]byte, error)
 	// Unmap takes a slice that Map returned.
 	Unmap(b []byte) error
-	// Read and Write do not block; Read fails with EAGAIN.
+	// Read blocks until there is something; a signal does not end it.
 	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)
-	// FD returns a descriptor to poll for input.
-	FD() int
 	Close() error
 }
 

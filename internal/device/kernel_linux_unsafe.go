@@ -28,13 +28,9 @@ func (Kernel) Open(k Kind) (File, error) {
 	if k == Privcmd {
 		paths = append(paths, "/proc/xen/privcmd")
 	}
-	flags := unix.O_RDWR | unix.O_CLOEXEC
-	if k == Evtchn {
-		flags |= unix.O_NONBLOCK
-	}
 	var first error
 	for _, p := range paths {
-		fd, err := unix.Open(p, flags, 0)
+		fd, err := unix.Open(p, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err == nil {
 			f := new(kernelFile)
 			f.fd.Store(int64(fd))
@@ -77,7 +73,7 @@ type kernelFile struct{ fd atomic.Int64 }
 
 func (f *kernelFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 	// Never retried: a hypercall may have had its effect when it fails.
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(f.FD()), uintptr(req), uintptr(arg))
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(f.fd.Load()), uintptr(req), uintptr(arg))
 	runtime.KeepAlive(arg)
 	if errno != 0 {
 		return int(n), errno
@@ -90,14 +86,14 @@ func (f *kernelFile) Map(length int, writable bool) ([]byte, error) {
 	if writable {
 		prot |= unix.PROT_WRITE
 	}
-	return unix.Mmap(f.FD(), 0, length, prot, unix.MAP_SHARED)
+	return unix.Mmap(int(f.fd.Load()), 0, length, prot, unix.MAP_SHARED)
 }
 
 func (f *kernelFile) Unmap(b []byte) error { return unix.Munmap(b) }
 
 func (f *kernelFile) Read(p []byte) (int, error) {
 	for {
-		n, err := unix.Read(f.FD(), p)
+		n, err := unix.Read(int(f.fd.Load()), p)
 		if err != syscall.EINTR {
 			return max(n, 0), err
 		}
@@ -106,13 +102,11 @@ func (f *kernelFile) Read(p []byte) (int, error) {
 
 func (f *kernelFile) Write(p []byte) (int, error) {
 	for {
-		n, err := unix.Write(f.FD(), p)
+		n, err := unix.Write(int(f.fd.Load()), p)
 		if err != syscall.EINTR {
 			return max(n, 0), err
 		}
 	}
 }
-
-func (f *kernelFile) FD() int { return int(f.fd.Load()) }
 
 func (f *kernelFile) Close() error { return unix.Close(int(f.fd.Swap(-1))) }

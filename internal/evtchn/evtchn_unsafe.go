@@ -7,21 +7,23 @@ import (
 	"io"
 	"runtime"
 	"sync/atomic"
-	"syscall"
-	"time"
 	"unsafe" // ioctl arguments
 
 	"github.com/govmi/govmi/internal/abi"
 	"github.com/govmi/govmi/internal/device"
 )
 
-// Channel is a bound event channel. Wake may be called from any goroutine and
-// Notify from any one at a time; one goroutine at a time may wait.
+// Channel is a bound event channel, and a second one that leads from the device
+// to itself: by an event of that, Wake ends a read. To poll for something else
+// before each read would be one system call more for each event.
+//
+// Wake may be called from any goroutine and Notify from any one at a time; one
+// goroutine at a time may wait.
 type Channel struct {
 	dev    device.File
-	wait   *device.Waiter
 	port   uint32
 	notify *abi.EvtchnPort // allocated once: Notify must not allocate
+	wake   *abi.EvtchnPort // the far end of the channel to itself
 	buf    [64]byte
 	ioctls atomic.Uint64
 	closed bool
@@ -31,19 +33,27 @@ type Channel struct {
 // channel owns from then on, also if Bind fails.
 func Bind(dev device.File, remoteDomain uint16, remotePort uint32) (*Channel, error) {
 	c := &Channel{dev: dev}
-	wait, err := device.NewWaiter(dev)
+	port, err := c.bind(remoteDomain, remotePort)
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
-	c.wait = wait
-	arg := &abi.EvtchnBindInterdomain{RemoteDomain: uint32(remoteDomain), RemotePort: remotePort}
-	port, err := c.ioctl(abi.IoctlEvtchnBindInterdomain, unsafe.Pointer(arg))
+	c.port, c.notify = port, &abi.EvtchnPort{Port: port}
+	near, err := c.ioctl(abi.IoctlEvtchnBindUnbound, unsafe.Pointer(&abi.EvtchnBindUnbound{RemoteDomain: abi.DomIDSelf}))
 	if err != nil {
-		return nil, errors.Join(err, wait.Close(), dev.Close())
+		return nil, errors.Join(err, dev.Close())
 	}
-	c.port = uint32(port)
-	c.notify = &abi.EvtchnPort{Port: c.port}
+	far, err := c.bind(abi.DomIDSelf, uint32(near))
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	c.wake = &abi.EvtchnPort{Port: far}
 	return c, nil
+}
+
+func (c *Channel) bind(domain uint16, port uint32) (local uint32, err error) {
+	arg := &abi.EvtchnBindInterdomain{RemoteDomain: uint32(domain), RemotePort: port}
+	n, err := c.ioctl(abi.IoctlEvtchnBindInterdomain, unsafe.Pointer(arg))
+	return uint32(n), err
 }
 
 // Port returns the local port.
@@ -65,49 +75,40 @@ func (c *Channel) Notify() error {
 	return err
 }
 
-// Pending takes what has arrived without blocking and reports whether
-// anything had. The channel is unmasked again, so that what happens after
-// Pending makes a new event: look at the shared state after it.
-func (c *Channel) Pending() (bool, error) {
+// Wait blocks until something arrives, or has since the last Wait, and reports
+// whether it came from the remote end, and not from Wake alone. The channel is
+// unmasked again, so that what happens after Wait makes a new event: look at the
+// shared state after it.
+func (c *Channel) Wait() (ready bool, err error) {
 	n, err := c.dev.Read(c.buf[:])
-	if err == syscall.EAGAIN {
-		return false, nil
-	}
 	if err != nil {
 		return false, err
 	}
 	if n < 4 {
 		return false, io.ErrUnexpectedEOF
 	}
-	ours := false
 	for i := 0; i+4 <= n; i += 4 {
-		ours = ours || binary.NativeEndian.Uint32(c.buf[i:]) == c.port
+		ready = ready || binary.NativeEndian.Uint32(c.buf[i:]) == c.port
 	}
 	if _, err := c.dev.Write(c.buf[:n]); err != nil {
 		return false, err
 	}
-	return ours, nil
+	return ready, nil
 }
 
-// Wait blocks until an event arrives (take it with Pending), Wake was called
-// since the last Reset, or the time is over.
-func (c *Channel) Wait(timeout time.Duration) (ready, woken bool, err error) {
-	return c.wait.Wait(timeout)
+// Wake ends the present Wait, or else the next.
+func (c *Channel) Wake() error {
+	_, err := c.dev.Ioctl(abi.IoctlEvtchnNotify, unsafe.Pointer(c.wake))
+	return err
 }
 
-// Wake ends the present and the next Wait.
-func (c *Channel) Wake() { c.wait.Wake() }
-
-// Reset forgets earlier wake-ups.
-func (c *Channel) Reset() { c.wait.Reset() }
-
-// Close unbinds the channel. It is idempotent; nobody may use the channel any
-// more.
+// Close unbinds the channel, and with the device the one to itself. It is
+// idempotent; nobody may use the channel any more.
 func (c *Channel) Close() error {
 	if c.closed {
 		return nil
 	}
 	c.closed = true
 	_, err := c.ioctl(abi.IoctlEvtchnUnbind, unsafe.Pointer(&abi.EvtchnPort{Port: c.port}))
-	return errors.Join(err, c.wait.Close(), c.dev.Close())
+	return errors.Join(err, c.dev.Close())
 }

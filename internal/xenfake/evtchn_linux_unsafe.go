@@ -12,8 +12,7 @@ import (
 	"github.com/govmi/govmi/internal/abi"
 )
 
-// evtchnFile is an open /dev/xen/evtchn. Its descriptor is a pipe's, so that
-// it can be polled.
+// evtchnFile is an open /dev/xen/evtchn: a pipe, whose readers block.
 type evtchnFile struct {
 	x    *Xen
 	r, w int
@@ -23,9 +22,10 @@ type evtchnFile struct {
 type port struct {
 	local  uint32
 	file   *evtchnFile
-	dom    *Domain
-	masked bool // delivered and not yet written back
-	latch  bool // arrived while masked
+	dom    *Domain // unless it leads to this side
+	peer   *port   // if it does, and the other end is bound
+	masked bool    // delivered and not yet written back
+	latch  bool    // arrived while masked
 	buf    [4]byte
 }
 
@@ -44,7 +44,7 @@ func (p *port) raise() {
 
 func (x *Xen) openEvtchn() (*evtchnFile, error) {
 	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, err
 	}
 	return &evtchnFile{x: x, r: fds[0], w: fds[1]}, nil
@@ -60,15 +60,30 @@ func (f *evtchnFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 			return -1, err
 		}
 		a := (*abi.EvtchnBindInterdomain)(arg)
+		if a.RemoteDomain == abi.DomIDSelf {
+			peer := x.ports[a.RemotePort]
+			if peer == nil || peer.dom != nil || peer.peer != nil {
+				return -1, syscall.EINVAL
+			}
+			p := x.bind(f)
+			p.peer, peer.peer = peer, p
+			return int(p.local), nil
+		}
 		d := x.domains[uint16(a.RemoteDomain)]
 		if d == nil || d.ring == nil || d.ring.port != a.RemotePort || d.ring.bound != nil {
 			return -1, syscall.EINVAL
 		}
-		p := &port{local: x.nextPort, file: f, dom: d}
-		x.nextPort++
-		x.ports[p.local] = p
-		d.ring.bound = p
+		p := x.bind(f)
+		p.dom, d.ring.bound = d, p
 		return int(p.local), nil
+	case abi.IoctlEvtchnBindUnbound:
+		if err := x.call("evtchn bind_unbound_port"); err != nil {
+			return -1, err
+		}
+		if (*abi.EvtchnBindUnbound)(arg).RemoteDomain != abi.DomIDSelf {
+			return -1, syscall.EINVAL // as nothing here is at the other end
+		}
+		return int(x.bind(f).local), nil
 	case abi.IoctlEvtchnUnbind:
 		if err := x.call("evtchn unbind"); err != nil {
 			return -1, err
@@ -80,11 +95,15 @@ func (f *evtchnFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 		x.unbind(p)
 		return 0, nil
 	case abi.IoctlEvtchnNotify:
+		p := x.ports[(*abi.EvtchnPort)(arg).Port]
+		if p != nil && p.peer != nil {
+			p.peer.raise() // between threads of the program: no call to count or to fail
+			return 0, nil
+		}
 		if err := x.call("evtchn notify"); err != nil {
 			return -1, err
 		}
-		p := x.ports[(*abi.EvtchnPort)(arg).Port]
-		if p == nil || p.file != f {
+		if p == nil || p.file != f || p.dom == nil {
 			return -1, syscall.ENOTCONN
 		}
 		if p.dom.ring != nil && p.dom.ring.bound == p {
@@ -95,9 +114,20 @@ func (f *evtchnFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 	return -1, syscall.ENOSYS
 }
 
+// bind makes a channel of f. x.mu is held.
+func (x *Xen) bind(f *evtchnFile) *port {
+	p := &port{local: x.nextPort, file: f}
+	x.nextPort++
+	x.ports[p.local] = p
+	return p
+}
+
 func (x *Xen) unbind(p *port) {
 	delete(x.ports, p.local)
-	if p.dom.ring != nil && p.dom.ring.bound == p {
+	if p.peer != nil {
+		p.peer.peer = nil
+	}
+	if p.dom != nil && p.dom.ring != nil && p.dom.ring.bound == p {
 		p.dom.ring.bound = nil
 	}
 }
@@ -127,8 +157,6 @@ func (f *evtchnFile) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
-
-func (f *evtchnFile) FD() int { return f.r }
 
 func (f *evtchnFile) Close() error {
 	f.x.mu.Lock()

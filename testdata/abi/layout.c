@@ -245,6 +245,7 @@ static void devices(void)
         F(Dom, dom) F(Type, type) F(ID, id) F(Idx, idx) F(Num, num) F(Addr, addr));
     STRUCT(EvtchnBindInterdomain, struct ioctl_evtchn_bind_interdomain,
         F(RemoteDomain, remote_domain) F(RemotePort, remote_port));
+    STRUCT(EvtchnBindUnbound, struct ioctl_evtchn_bind_unbound_port, F(RemoteDomain, remote_domain));
     STRUCT(EvtchnPort, struct ioctl_evtchn_notify, F(Port, port));
 }
 
@@ -431,6 +432,7 @@ static void constants(void)
     N(IoctlPrivcmdDMOp, IOCTL_PRIVCMD_DM_OP);
     N(IoctlPrivcmdResource, IOCTL_PRIVCMD_MMAP_RESOURCE);
     N(IoctlEvtchnBindInterdomain, IOCTL_EVTCHN_BIND_INTERDOMAIN);
+    N(IoctlEvtchnBindUnbound, IOCTL_EVTCHN_BIND_UNBOUND_PORT);
     N(IoctlEvtchnUnbind, IOCTL_EVTCHN_UNBIND);
     N(IoctlEvtchnNotify, IOCTL_EVTCHN_NOTIFY);
 }
