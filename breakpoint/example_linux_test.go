@@ -47,5 +47,5 @@ func ExampleOpen() {
 	}
 	_ = trace
 	fmt.Println(breakpoint.ViewByInstruction)
-	// Output: altp2m view, emulation or fast single-step
+	// Output: altp2m view, fast single-step or emulation
 }

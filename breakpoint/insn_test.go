@@ -57,7 +57,7 @@ func TestStrategies(t *testing.T) {
 		want [all]string // by strategy, empty if refused
 	}{
 		{"nop", []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, [all]string{"skip", "skip", "skip", "skip", "skip"}},
-		{"push rbp", []byte{0x55}, [all]string{"emulate", "fast", "emulate", "two", "emulate"}},
+		{"push rbp", []byte{0x55}, [all]string{"fast", "fast", "emulate", "two", "emulate"}},
 		{"movups", []byte{0x0f, 0x10, 0xc1}, [all]string{"fast", "fast", "", "two", ""}},
 		{"vpxor", []byte{0xc5, 0xf9, 0xef, 0xc0, 0xc3}, [all]string{"fast", "fast", "", "two", ""}},
 		{"syscall", []byte{0x0f, 0x05}, [all]string{"fast", "fast", "", "two", ""}},

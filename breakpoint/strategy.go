@@ -10,8 +10,8 @@ const (
 	// Automatic is ViewByInstruction, or PatchedByte where there are no views. No
 	// engine has it, see [Engine.Strategy].
 	Automatic Strategy = iota
-	// ViewByInstruction is ViewEmulate for instructions that compilers begin
-	// functions with, and ViewFastStep for others.
+	// ViewByInstruction is ViewFastStep, and ViewEmulate for instructions that the
+	// processor cannot execute alone.
 	ViewByInstruction
 	// ViewFastStep has them in an altp2m view. The vCPU executes the instruction in
 	// a view without breakpoints, and Xen itself switches it back: one trip through
@@ -34,7 +34,7 @@ func (s Strategy) String() string {
 	case Automatic:
 		return "automatic"
 	case ViewByInstruction:
-		return "altp2m view, emulation or fast single-step"
+		return "altp2m view, fast single-step or emulation"
 	case ViewFastStep:
 		return "altp2m view, fast single-step"
 	case ViewEmulate:
@@ -60,17 +60,18 @@ const (
 // over returns the way past an instruction. The error is that of the instruction
 // if there is none.
 func (s Strategy) over(in *instruction) (way, error) {
+	steps := s.Views() && s != ViewEmulate
 	switch {
 	case in.idle:
 		return skip, nil
-	case in.emulates == nil && s != ViewFastStep && s != ViewTwoTrips:
-		return emulate, nil
-	case s == ViewEmulate, s == PatchedByte:
-		return 0, in.emulates
-	case in.steps != nil:
-		return 0, in.steps
-	case s == ViewTwoTrips:
+	case steps && in.steps == nil && s == ViewTwoTrips:
 		return twoTrips, nil
+	case steps && in.steps == nil:
+		return fastStep, nil
+	case in.emulates == nil && (s == ViewByInstruction || !steps):
+		return emulate, nil
+	case steps:
+		return 0, in.steps
 	}
-	return fastStep, nil
+	return 0, in.emulates
 }

@@ -64,7 +64,7 @@ func TestViewHasItsOwnFrames(t *testing.T) {
 	if shadow[0x100] != int3 || shadow[0x104] != int3 || !bytes.Equal(shadow[0x105:], before[0x105:]) {
 		t.Errorf("the view's frame is % x", shadow[0x100:0x108])
 	}
-	if got := e.Handle(inView(textVA+0x104, e.View())); got.Action != xen.EmulateInsn {
+	if got := e.Handle(inView(textVA+0x104, e.View())); got.Step != xen.FastStep || got.StepView != e.View() {
 		t.Errorf("a hit in the view: %+v", got)
 	}
 	// The same address outside is the guest's business.

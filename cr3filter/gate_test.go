@@ -178,15 +178,15 @@ func TestViewGate(t *testing.T) {
 			t.Errorf("start with %v: view %d, want %d, %v", tt.inside, s.all, tt.want, err)
 		}
 	}
-	at := func(off int, v xen.View) xen.Action {
+	at := func(off int, v xen.View) xen.Step {
 		return g.handle(&xen.Request{
 			View: v, Regs: xen.Registers{RIP: uint64(codeVA) + uint64(off)}, Breakpoint: xen.SoftwareBreakpoint{GFN: codeGFN},
-		}).Action
+		}).Step
 	}
-	if at(0, 2) != xen.EmulateInsn || at(1, 2) != xen.EmulateInsn || at(1, 3) != xen.EmulateInsn {
+	if at(0, 2) != xen.FastStep || at(1, 2) != xen.FastStep || at(1, 3) != xen.FastStep {
 		t.Error("a hit is not stepped over")
 	}
-	if at(0, 3) != xen.Continue || at(0, 0) != xen.Continue {
+	if at(0, 3) != xen.NoStep || at(0, 0) != xen.NoStep {
 		t.Error("a hit outside of what is inside only")
 	}
 	if got := g.stats().Hits; got != 3 {
