@@ -3,10 +3,10 @@
 GO    ?= go
 LAB   := $(GO) run ./internal/lab/cmd/lab
 # The packages with tests for the lab: build tag lab, named TestLab.
-LANES := ./internal/lab/labtest ./xen ./vmi/linux ./breakpoint ./cr3filter ./examples/cr3watch ./examples/doctor ./examples/ps ./examples/recover ./examples/syscalltrace ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy
+LANES := ./internal/lab/labtest ./xen ./vmi ./vmi/linux ./breakpoint ./cr3filter ./examples/cr3watch ./examples/doctor ./examples/ps ./examples/recover ./examples/syscalltrace ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy
 
 # Those with tests of what only VMX has, or of the hypervisor's filter.
-VMXLANES := ./internal/lab/labtest ./xen ./breakpoint ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace ./examples/memwatch ./examples/uprobe
+VMXLANES := ./internal/lab/labtest ./xen ./vmi ./breakpoint ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace ./examples/memwatch ./examples/uprobe
 PATCHED  := ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch
 
 .PHONY: lab-svm-4.14 lab-svm-4.20 lab-vmx-4.14 lab-vmx-4.20 demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-table1 lab-host lab soak table1 abi fuzz clean
@@ -60,7 +60,7 @@ abi:
 SVMSKIP    := -skip '^TestLab(Exact|CoreDump|HVM|ProcCode|ProcHooked)$$'
 PATCHEDRUN := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope)'
 VMXRUN     := -run '^TestLab(Xen|Conformance|Filter|ByName)'
-VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3($$|FilterChurn|FilterOps|FilterEvents)|View|SingleStep|ExactHits|Strategies|Reads|Stealth|HiddenFrames|GuestDebugs|Cycles|Yardstick|Killed$$|Filter|Scope|MemWatch|Uprobe|Exact$$|Signals)'
+VMXPATCHED := -run '^TestLab(Xen|Conformance|CR3($$|FilterChurn|FilterOps|FilterEvents)|View|SingleStep|ExactHits|Strategies|Reads|Stealth|HiddenFrames|GuestDebugs|Cycles|Yardstick|Killed$$|Filter|Scope|MemWatch|Uprobe|LoopEvents|Exact$$|Signals)'
 
 lanes:
 	@$(LAB) prepare -lane vmx

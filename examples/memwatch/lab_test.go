@@ -194,9 +194,9 @@ func TestLabMemWatchKilled(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, &msg, "watching", 1)
+		msg.Await(t, "watching", 1)
 		g.MustExec(ctx, "touch /tmp/go")
-		await(t, &out, "\n", seen)
+		out.Await(t, "\n", seen)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -234,16 +234,6 @@ func TestLabMemWatchKilled(t *testing.T) {
 		g.MustExec(ctx, "echo 0 >/proc/sys/kernel/panic")
 		if n := len(stop()); n != 1 {
 			t.Errorf("kill %d: the next one saw %d writes of 1", i, n)
-		}
-	}
-}
-
-// await waits until b has what n times.
-func await(t *testing.T, b *sessiontest.Buffer, what string, n int) {
-	t.Helper()
-	for end := time.Now().Add(3 * time.Minute); strings.Count(b.String(), what) < n; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("no %d times %q in %q", n, what, b.String())
 		}
 	}
 }

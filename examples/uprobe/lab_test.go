@@ -8,21 +8,37 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/govmi/govmi/examples/internal/session"
 	"github.com/govmi/govmi/examples/internal/session/sessiontest"
 	"github.com/govmi/govmi/internal/lab/labtest"
+	"github.com/govmi/govmi/xen"
 )
+
+// mainVar makes the test binary the program itself.
+const mainVar = "GOVMI_UPROBE_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainVar) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
 
 // patience bounds what should take seconds.
 const patience = 3 * time.Minute
 
 // A function of a library that a process has mapped and not touched: all its calls
-// are seen with arguments and results, in the shared page, in a page of its own, and
-// where it maps the library next, and none of another process's.
+// are seen with arguments and results, in the shared page, in a page of its own, where
+// it maps the library next, and as the next program that it executes, and none of
+// another process's, nor of a copy of the process that has the same pages.
 func TestLabUprobe(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -56,9 +72,13 @@ func TestLabUprobe(t *testing.T) {
 		t.Errorf("the guest says, with status %d: %s", status, out)
 	}
 	// By the guest's own word.
-	for _, want := range []string{fmt.Sprintf(`mapped calls=%d pid=%s wrong=0 text=0`, 4*n, m[1]), fmt.Sprintf(`mapped calls=%d pid=\d+ wrong=0 text=0`, n)} {
-		if !regexp.MustCompile(want).MatchString(out) {
-			t.Errorf("the guest says %q, not %s", out, want)
+	for want, times := range map[string]int{
+		fmt.Sprintf(`mapped calls=%d pid=%s wrong=0 text=0`, 4*n, m[1]): 1,
+		fmt.Sprintf(`mapped calls=%d pid=\d+ wrong=0 text=0`, n):        2, // after the exec, and by the other process
+		fmt.Sprintf(`mapped calls=%d pid=\d+ wrong=0 text=0`, 2*n):      1, // by the copy
+	} {
+		if got := len(regexp.MustCompile(want).FindAllString(out, -1)); got != times {
+			t.Errorf("the guest says %q, %d times %s", out, got, want)
 		}
 	}
 	calls, x := 0, uint64(1)
@@ -73,8 +93,69 @@ func TestLabUprobe(t *testing.T) {
 			t.Fatalf("call %d: %+v, want the return of %#x", calls, got, x)
 		}
 	}
-	t.Logf("%d calls of %d\n%s", calls, 4*n, strings.TrimSpace(p.Msg.String()))
-	if calls != 4*n {
-		t.Errorf("%d calls, the guest made %d", calls, 4*n)
+	t.Logf("%d calls of %d\n%s", calls, 5*n, strings.TrimSpace(p.Msg.String()))
+	if calls != 5*n {
+		t.Errorf("%d calls, the guest made %d", calls, 5*n)
+	}
+}
+
+// The program is ended while the process calls the function: by a signal, which it
+// answers by detaching, or by a kill, after which the guest is recovered. The process
+// goes on, whatever page it is in.
+func TestLabUprobeKilled(t *testing.T) {
+	if !labtest.VMX() {
+		t.Skip("functions of a process need an Intel processor")
+	}
+	ctx := t.Context()
+	g := labtest.SharedGuest(t, labtest.Ordinary())
+	labtest.Intact(t, g)
+	h, err := xen.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	dom, err := h.Domain(g.DomID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 5000
+	for i := range labtest.Count(30) {
+		sig := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT}[i%3]
+		c := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload mapped -n %d -wait /tmp/go", n))
+		m := c.WaitLine(ctx, regexp.MustCompile(`mapped ready pid=(\d+)`))
+		var out, msg sessiontest.Buffer
+		cmd := exec.Command("/proc/self/exe", "-domain", g.Name(), "-pid", m[1], "-file", "libmapped.so", "-func", "mapped_function")
+		cmd.Env = append(os.Environ(), mainVar+"=1")
+		cmd.Stdout, cmd.Stderr = &out, &msg
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		msg.Await(t, "watching", 1)
+		g.MustExec(ctx, "touch /tmp/go")
+		out.Await(t, "\n", 20+i*97%1000) // in one stage or another
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		err := cmd.Wait()
+		if killed := sig == syscall.SIGKILL; (err != nil) != killed {
+			t.Errorf("%v number %d: %v, messages %q", sig, i, err, msg.String())
+		} else if killed {
+			if r, err := session.Recover(dom, nil); err != nil || !r.Ring || !r.AltP2M {
+				t.Fatalf("kill %d: recovered %+v, %v", i, r, err)
+			}
+		}
+		if s, err := dom.MonitorState(); s != xen.MonitorFree || err != nil {
+			t.Errorf("%v number %d: the ring is %v, %v", sig, i, s, err)
+		}
+		if on, err := dom.AltP2M(); on || err != nil {
+			t.Errorf("%v number %d: altp2m is on: %v, %v", sig, i, on, err)
+		}
+		told, status := c.Wait(ctx)
+		if status != 0 || !strings.Contains(told, fmt.Sprintf("mapped calls=%d pid=%s wrong=0 text=0", 4*n, m[1])) {
+			t.Errorf("%v number %d: the guest says, with status %d: %s", sig, i, status, told)
+		}
+		if calls := strings.Count(out.String(), "\n"); calls >= 5*n {
+			t.Errorf("%v number %d came after all %d calls", sig, i, calls)
+		}
 	}
 }

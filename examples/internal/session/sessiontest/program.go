@@ -33,6 +33,16 @@ func (b *Buffer) String() string {
 	return b.b.String()
 }
 
+// Await waits until the buffer has what n times.
+func (b *Buffer) Await(t *testing.T, what string, n int) {
+	t.Helper()
+	for end := time.Now().Add(patience); strings.Count(b.String(), what) < n; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no %d times %q in %q", n, what, b.String())
+		}
+	}
+}
+
 // Program is a program that runs beside a test.
 type Program struct {
 	Out, Msg Buffer // what it wrote to its standard output and error

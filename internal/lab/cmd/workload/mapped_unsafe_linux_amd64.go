@@ -104,17 +104,58 @@ func (m *mapping) write() error {
 	return os.NewSyscallError("mprotect", unix.Mprotect(m.text, unix.PROT_READ|unix.PROT_EXEC))
 }
 
+// fork has a copy of this process, with the same mapping, call the function n times,
+// before and after it has written to the page. Nothing of the Go runtime may run in
+// the copy, which has one of its threads only.
+func (m *mapping) fork(n int) error {
+	shared, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return os.NewSyscallError("mmap", err)
+	}
+	defer unix.Munmap(shared)
+	told := (*mapping)(unsafe.Pointer(&shared[0])) // its numbers
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("clone: %w", errno)
+	}
+	if pid == 0 {
+		m.calls, m.wrong, m.changed = 0, 0, 0
+		m.call(n)
+		status := uintptr(0)
+		if m.write() != nil {
+			status = 1
+		}
+		m.call(n)
+		told.calls, told.wrong, told.changed = m.calls, m.wrong, m.changed
+		for {
+			unix.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0)
+		}
+	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(int(pid), &ws, 0, nil); err != nil || !ws.Exited() || ws.ExitStatus() != 0 {
+		return fmt.Errorf("the copy of the process ended with wait status %#x, %w", uint32(ws), err)
+	}
+	told.print(int(pid))
+	return nil
+}
+
+func (m *mapping) print(pid int) {
+	fmt.Printf("mapped calls=%d pid=%d wrong=%d text=%d\n", m.calls, pid, m.wrong, m.changed)
+}
+
 // mapped makes a library, maps it, prints "mapped ready pid=P" and calls its function
 // n times: as it is in the file, then, after a child has done the same, in a page of
-// its own, then mapped elsewhere, and there in a page of its own. It prints "mapped
-// calls=N pid=P wrong=W text=T", of the child as well: how many calls returned
-// something else or changed a register, and how often the page read otherwise than
-// it was written, of one look at it after every n calls.
+// its own, then mapped elsewhere, and there in a page of its own, which a copy of the
+// process has as well and calls it 2n times. At last it executes itself again, as
+// the child does. Each prints "mapped calls=N pid=P wrong=W text=T": how many calls
+// returned something else or changed a register, and how often the page read otherwise
+// than it was written, of one look at it after every n calls.
 func mapped(args []string) error {
 	fs := flag.NewFlagSet("mapped", flag.ContinueOnError)
 	n := fs.Int("n", 100, "calls at each stage")
 	name := fs.String("file", "/tmp/libmapped.so", "the library")
 	child := fs.Bool("child", false, "call the function of a library that is there, and end")
+	x := fs.Uint64("x", 1, "the first call's argument")
 	wait := fs.String("wait", "", "before the first call, wait for this file")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -129,7 +170,7 @@ func mapped(args []string) error {
 			return err
 		}
 	}
-	m := mapping{want: want, x: 1}
+	m := mapping{want: want, x: *x}
 	if err := m.open(*name); err != nil {
 		return err
 	}
@@ -144,8 +185,12 @@ func mapped(args []string) error {
 			return err
 		}
 	}
-	fmt.Printf("mapped calls=%d pid=%d wrong=%d text=%d\n", m.calls, os.Getpid(), m.wrong, m.changed)
-	return unix.Munmap(m.text)
+	m.print(os.Getpid())
+	if *child {
+		return unix.Munmap(m.text)
+	}
+	again := []string{"workload", "mapped", "-child", "-n", fmt.Sprint(*n), "-file", *name, "-x", fmt.Sprint(m.x)}
+	return os.NewSyscallError("execve", unix.Exec("/proc/self/exe", again, os.Environ()))
 }
 
 func (m *mapping) stages(n int, name string) error {
@@ -179,5 +224,8 @@ func (m *mapping) stages(n int, name string) error {
 		return err
 	}
 	m.call(n)
+	if err := m.fork(n); err != nil {
+		return err
+	}
 	return unix.Munmap(room)
 }
