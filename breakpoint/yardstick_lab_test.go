@@ -3,17 +3,11 @@
 package breakpoint_test
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/arch/x86/x86asm"
 
@@ -163,52 +157,11 @@ func timeC(t *testing.T, g *labtest.Guest, k *target, at vmi.VirtAddr, code [16]
 	}
 	// It is to be there to the end, whoever else makes the call.
 	const enough = 1 << 40
-	cmd := exec.Command("stepover", fmt.Sprint(g.DomID()), fmt.Sprintf("%x", uint64(at)), fmt.Sprintf("%x", uint64(pa.GFN())),
-		fmt.Sprint(uint64(enough)), fmt.Sprintf("%x", code))
-	var msg strings.Builder
-	cmd.Stderr = &msg
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("the C monitor, which the lab builds: %v", err)
-	}
-	lines := bufio.NewScanner(pipe)
-	// Until it ends, since a signal that comes right before it waits is lost.
-	stop := sync.OnceFunc(func() {
-		ended := make(chan struct{})
-		go func() {
-			for {
-				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-					return
-				}
-				select {
-				case <-ended:
-					return
-				case <-time.After(100 * time.Millisecond):
-				}
-			}
-		}()
-		last := ""
-		for lines.Scan() {
-			last = lines.Text()
-		}
-		err := cmd.Wait()
-		close(ended)
-		hits, perr := strconv.Atoi(strings.TrimPrefix(last, "hits="))
-		if err := errors.Join(err, perr); err != nil {
-			t.Errorf("the C monitor: %v, after %q: %s", err, last, msg.String())
-		}
-		checkHits(t, "the C monitor", hits, n)
-	})
-	t.Cleanup(stop) // whatever else goes wrong, the guest gets its byte back
+	var stop func() int
 	us = timeCalls(t, g, n, func() {
-		if !lines.Scan() || lines.Text() != "armed" {
-			stop()
-			t.Fatalf("the C monitor says %q: %s", lines.Text(), msg.String())
-		}
+		stop = labtest.StartC(t, fmt.Sprint(g.DomID()), fmt.Sprintf("%x", uint64(at)), fmt.Sprintf("%x", uint64(pa.GFN())),
+			fmt.Sprint(uint64(enough)), fmt.Sprintf("%x", code))
 	})
-	stop()
+	checkHits(t, "the C monitor", stop(), n)
 	return us
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/govmi/govmi/internal/abi"
+	"github.com/govmi/govmi/internal/privcmd"
 )
 
 // undoList is what takes the steps done so far back.
@@ -107,12 +108,13 @@ func (a *attached) takePage() error {
 // mapFrame maps a page. errno is not zero if there is none; then nothing is
 // mapped.
 func (d *Domain) mapFrame(gfn uint64) (mem []byte, errno syscall.Errno, err error) {
-	mem, errs, err := d.hyp.conn.MapFrames(uint16(d.id), []uint64{gfn}, true)
+	var errs [1]int32
+	mem, err = privcmd.MapFrames(d.hyp.conn, uint16(d.id), []uint64{gfn}, errs[:], true)
 	if err != nil {
 		return nil, 0, err
 	}
 	if errs[0] != 0 {
-		return nil, errs[0], d.hyp.conn.Unmap(mem)
+		return nil, syscall.Errno(-errs[0]), d.hyp.conn.Unmap(mem)
 	}
 	return mem, 0, nil
 }

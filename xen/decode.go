@@ -76,6 +76,7 @@ func (req *Request) forget() {
 		req.Step = SingleStep{}
 	case ReasonMemAccess:
 		req.Access = MemAccess{}
+	case ReasonGuestRequest:
 	default:
 		*req = Request{}
 	}

@@ -204,17 +204,17 @@ func TestInjectBreakpoint(t *testing.T) {
 
 func TestMapFrames(t *testing.T) {
 	x, h := openFake(t, nil)
-	fake := x.AddDomain(&xenfake.DomainConfig{ID: 1, Frames: 600})
+	fake := x.AddDomain(&xenfake.DomainConfig{ID: 1, Frames: 2100})
 	d, err := h.Domain(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	gfns := make([]xen.GFN, 601) // the last one is missing, more than one batch
+	gfns := make([]xen.GFN, 2101) // the last one is missing, more than one batch
 	for i := range gfns {
 		gfns[i] = xen.GFN(i)
 	}
 	slices.Reverse(gfns)
-	copy(fake.Page(599), "hello")
+	copy(fake.Page(2099), "hello")
 	f, err := d.MapFrames(gfns, true)
 	if err != nil {
 		t.Fatal(err)
@@ -235,9 +235,9 @@ func TestMapFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(b[:5]) != "hello" || len(b) != xen.PageSize || cap(b) != xen.PageSize {
-		t.Errorf("frame 599: %q, len %d, cap %d", b[:5], len(b), cap(b))
+		t.Errorf("frame 2099: %q, len %d, cap %d", b[:5], len(b), cap(b))
 	}
-	last, err := f.Frame(600)
+	last, err := f.Frame(2100)
 	if err != nil {
 		t.Fatal(err)
 	}

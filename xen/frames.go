@@ -3,6 +3,7 @@ package xen
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/govmi/govmi/internal/abi"
@@ -11,7 +12,7 @@ import (
 
 // mapBatch is the number of frames mapped by one ioctl. The kernel holds the
 // process's memory map for that long, so a larger batch stalls all threads.
-const mapBatch = 512
+const mapBatch = 2048
 
 // Frames is a set of guest frames mapped into this process. Len and Frame may
 // be called from several goroutines, Close not at the same time as anything.
@@ -24,7 +25,7 @@ type Frames struct {
 	conn   *privcmd.Conn
 	gfns   []GFN
 	chunks [][]byte // of mapBatch frames each but the last
-	errs   []syscall.Errno
+	errs   []int32  // negative
 }
 
 // MapFrames maps guest frames into this process, each GFN to PageSize bytes.
@@ -39,21 +40,14 @@ func (d *Domain) MapFrames(gfns []GFN, writable bool) (*Frames, error) {
 	if len(gfns) == 0 {
 		return nil, fault(op, d.id, nil, "no frames asked for")
 	}
-	f := &Frames{dom: d, conn: d.hyp.conn, gfns: append([]GFN(nil), gfns...)}
-	raw := make([]uint64, 0, mapBatch)
-	for rest := gfns; len(rest) > 0; {
-		n := min(len(rest), mapBatch)
-		raw = raw[:0]
-		for _, g := range rest[:n] {
-			raw = append(raw, uint64(g))
-		}
-		mem, errs, err := f.conn.MapFrames(uint16(d.id), raw, writable)
+	f := &Frames{dom: d, conn: d.hyp.conn, gfns: slices.Clone(gfns), errs: make([]int32, len(gfns))}
+	for at := 0; at < len(gfns); at += mapBatch {
+		end := min(at+mapBatch, len(gfns))
+		mem, err := privcmd.MapFrames(f.conn, uint16(d.id), f.gfns[at:end], f.errs[at:end], writable)
 		if err != nil {
 			return nil, errors.Join(d.fail(op, err, ""), f.Close())
 		}
 		f.chunks = append(f.chunks, mem)
-		f.errs = append(f.errs, errs...)
-		rest = rest[n:]
 	}
 	return f, nil
 }
@@ -72,14 +66,14 @@ func (f *Frames) Frame(i int) ([]byte, error) {
 	case f.chunks == nil:
 		return nil, fault("map frames", f.dom.id, ErrClosed, "")
 	case f.errs[i] != 0:
-		advice := "the guest has no memory there"
-		switch f.errs[i] {
+		errno, advice := syscall.Errno(-f.errs[i]), "the guest has no memory there"
+		switch errno {
 		case syscall.EACCES:
 			advice = "Xen's security policy (FLASK) does not let this domain map it: xl dmesg shows what was denied"
 		case syscall.EPERM:
 			advice = "Xen does not let this domain map it: besides dom0 only a PV domain can map others' memory"
 		}
-		return nil, f.dom.fail(fmt.Sprintf("map frame %v", f.gfns[i]), f.errs[i], advice)
+		return nil, f.dom.fail(fmt.Sprintf("map frame %v", f.gfns[i]), errno, advice)
 	}
 	off := i % mapBatch * abi.PageSize
 	return f.chunks[i/mapBatch][off : off+abi.PageSize : off+abi.PageSize], nil

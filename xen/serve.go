@@ -3,9 +3,10 @@ package xen
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/govmi/govmi/internal/device"
 )
 
 // livenessInterval is how long an idle Serve waits before it asks whether the
@@ -13,12 +14,6 @@ import (
 // Go's monitor thread wakes up too, and looks around some fifty times before it
 // sleeps again, at the guest's cost where they share a processor.
 const livenessInterval = 2 * time.Second
-
-// yieldInterval is how long Serve runs before it passes through Go's scheduler.
-// From a goroutine that has not for 10 ms the scheduler's monitor thread takes
-// the processor away in each system call, at the price of two context switches
-// for each event: a third of what an event costs.
-const yieldInterval = 7 * time.Millisecond
 
 // Serve answers requests with h, one after the other on the calling goroutine,
 // until ctx ends (the error is ctx.Err()), the monitor is closed ([ErrClosed]),
@@ -53,7 +48,7 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 		}
 	}()
 
-	yielded := time.Now()
+	var pace device.Pace
 	for {
 		if m.closing.Load() {
 			return fault("serve", m.dom.id, ErrClosed, "")
@@ -69,10 +64,7 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 		if n > 0 {
 			continue // more may have come meanwhile, and looking costs nothing
 		}
-		if now := time.Now(); now.Sub(yielded) > yieldInterval {
-			yielded = now
-			runtime.Gosched()
-		}
+		pace.Step()
 		if err := m.tr.wait(); err != nil {
 			return m.broken(err)
 		}

@@ -49,6 +49,7 @@ type File interface {
 	Unmap(b []byte) error
 	// Read blocks until there is something; a signal does not end it.
 	Read(p []byte) (int, error)
+	// Write returns at once.
 	Write(p []byte) (int, error)
 	Close() error
 }

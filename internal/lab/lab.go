@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,7 +44,7 @@ type Boot struct {
 	GuestImages []string
 	// DeviceModel has dom0 run HVM guests with a device model.
 	DeviceModel bool
-	// Yardstick puts the monitor in C that tests measure against into dom0's PATH, in bookworm.
+	// Yardstick puts the programs in C that tests measure against into dom0's PATH, in bookworm.
 	Yardstick bool
 	// Programs are packages of this module, as patterns of the go command, whose programs are in dom0's PATH; nil is those of the examples.
 	Programs []string
@@ -84,10 +85,10 @@ const (
 // yardstickSuite is the one whose C library is old enough for this machine's compiler and new enough.
 const yardstickSuite = "bookworm"
 
-func (b *Boot) yardstick(ctx context.Context, cacheDir string, progress func(string)) (string, error) {
+func (b *Boot) yardstick(ctx context.Context, cacheDir string, progress func(string)) (map[string]string, error) {
 	tree, err := debian.Fetch(ctx, cacheDir, b.Suite, toolsSpec+"+", yardstick.Headers)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	return yardstick.Build(ctx, cacheDir, tree, progress)
 }
@@ -145,9 +146,11 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 		spec.Disks[i] = filepath.Join(dir, string(role)+".img")
 	}
 	if b.Yardstick && b.Suite == yardstickSuite {
-		if bins[yardstick.Name], err = b.yardstick(ctx, cacheDir, progress); err != nil {
+		c, err := b.yardstick(ctx, cacheDir, progress)
+		if err != nil {
 			return nil, err
 		}
+		maps.Copy(bins, c)
 	}
 	if err := b.writeDisks(ctx, cacheDir, spec.Disks, bins, more); err != nil {
 		return nil, err

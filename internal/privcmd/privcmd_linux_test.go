@@ -82,10 +82,14 @@ func TestNegotiateDomctl(t *testing.T) {
 func TestMapFramesNothing(t *testing.T) {
 	x := xenfake.New(t, nil)
 	c := connect(t, x)
-	if _, _, err := c.MapFrames(1, nil, false); err == nil {
+	var errs [1]int32
+	if _, err := privcmd.MapFrames(c, 1, []uint64{}, errs[:], false); err == nil {
 		t.Error("no frames were mapped")
 	}
-	if _, _, err := c.MapFrames(1, []uint64{0}, false); !errors.Is(err, syscall.ESRCH) {
+	if _, err := privcmd.MapFrames(c, 1, []uint64{0, 1}, errs[:], false); err == nil {
+		t.Error("no room for an error")
+	}
+	if _, err := privcmd.MapFrames(c, 1, []uint64{0}, errs[:], false); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("no domain: %v", err)
 	}
 }
@@ -102,7 +106,8 @@ func TestCR3FilterList(t *testing.T) {
 	if err := c.CR3FilterSet(1, abi.CR3Set{Mode: abi.CR3FilterMatch}); !errors.Is(err, syscall.ENXIO) {
 		t.Errorf("a filter without a ring: %v", err)
 	}
-	mem, errs, err := c.MapFrames(1, []uint64{0xfeff0}, true)
+	var errs [1]int32
+	mem, err := privcmd.MapFrames(c, 1, []uint64{0xfeff0}, errs[:], true)
 	if err != nil || errs[0] != 0 {
 		t.Fatal(err, errs)
 	}

@@ -22,6 +22,7 @@ type Conn struct {
 	dev    device.File
 	pool   *hcbuf.Pool
 	ioctls atomic.Uint64
+	pace   device.Pace
 
 	domctl uint32 // negotiated interface version
 }
@@ -42,6 +43,7 @@ func (c *Conn) Close() error {
 
 func (c *Conn) ioctl(req uint32, arg unsafe.Pointer) (int, error) {
 	c.ioctls.Add(1)
+	c.pace.Step()
 	n, err := c.dev.Ioctl(req, arg)
 	runtime.KeepAlive(arg)
 	return n, err
@@ -345,36 +347,29 @@ func (c *Conn) reservation(cmd uint64, dom uint16, gfn uint64) error {
 	return nil
 }
 
-// MapFrames maps the frames of dom into one contiguous mapping. errs has one
-// entry per frame, zero if the frame is there; touching the memory of a
-// failed frame is a fatal SIGBUS. The caller ends with Unmap.
-func (c *Conn) MapFrames(dom uint16, gfns []uint64, writable bool) (mem []byte, errs []syscall.Errno, err error) {
-	if len(gfns) == 0 {
-		return nil, nil, syscall.EINVAL
+// MapFrames maps the frames of dom into one contiguous mapping. errs gets a number
+// for each frame, zero if it is there and else a negative errno; touching the memory
+// of a failed frame is a fatal SIGBUS. The caller ends with Unmap.
+func MapFrames[G ~uint64](c *Conn, dom uint16, gfns []G, errs []int32, writable bool) (mem []byte, err error) {
+	if len(gfns) == 0 || len(errs) < len(gfns) {
+		return nil, syscall.EINVAL
 	}
 	mem, err = c.dev.Map(len(gfns)*abi.PageSize, writable)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	res := make([]int32, len(gfns))
 	arg := &abi.PrivcmdMmapBatchV2{
 		Num:  uint32(len(gfns)),
 		Dom:  dom,
 		Addr: hcbuf.Addr(&mem[0]),
 		Arr:  unsafe.Pointer(&gfns[0]),
-		Err:  unsafe.Pointer(&res[0]),
+		Err:  unsafe.Pointer(&errs[0]),
 	}
 	_, err = c.ioctl(abi.IoctlPrivcmdMmapBatchV2, unsafe.Pointer(arg))
 	if err != nil && !errors.Is(err, syscall.ENOENT) { // ENOENT: look at the frames
-		return nil, nil, errors.Join(err, c.dev.Unmap(mem))
+		return nil, errors.Join(err, c.dev.Unmap(mem))
 	}
-	errs = make([]syscall.Errno, len(res))
-	for i, r := range res {
-		if r < 0 {
-			errs[i] = syscall.Errno(-r)
-		}
-	}
-	return mem, errs, nil
+	return mem, nil
 }
 
 // Unmap ends a mapping of MapFrames.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +56,7 @@ func runCPUID(args []string) error {
 }
 
 // request asks the monitor for attention n times, past the kernel, and prints
-// what the hypervisor answered to the last one.
+// what the hypervisor answered to the last one, and how long all took.
 func request(args []string) error {
 	fs := flag.NewFlagSet("request", flag.ContinueOnError)
 	n := fs.Int("n", 1, "times")
@@ -68,10 +69,11 @@ func request(args []string) error {
 		call = vmmcall
 	}
 	var result int64
+	begin := time.Now()
 	for range *n {
 		result = call(hvmOp, guestRequest)
 	}
-	fmt.Printf("request n=%d result=%d\n", *n, result)
+	fmt.Printf("request n=%d result=%d us=%d\n", *n, result, time.Since(begin).Microseconds())
 	return nil
 }
 

@@ -1,16 +1,23 @@
 /*
- * The yardstick for the cost of a breakpoint: what a monitor costs the guest
- * that is written in plain C on libxenctrl, with nothing in it but one
- * breakpoint. A byte of the guest's code is an int3; each hit is answered with
- * the instruction's original bytes, which Xen emulates.
+ * The yardstick for the cost of an event: what a monitor costs the guest that is
+ * written in plain C on libxenctrl, with nothing in it but one kind of event.
  *
  *   stepover DOMAIN ADDRESS FRAME HITS BYTES
+ *
+ * A byte of the guest's code is an int3; each hit is answered with the
+ * instruction's original bytes, which Xen emulates.
  *
  * ADDRESS is the instruction's and FRAME the guest frame that it is in, both
  * hexadecimal; BYTES are 16 bytes of the code from there on, 32 hexadecimal
  * digits. It prints "armed", and after HITS hits, or when it gets SIGTERM,
  * "hits=N" with the guest as it was. A signal is to be sent until it ends: one
  * that comes right before it waits is not seen.
+ *
+ *   stepover DOMAIN requests
+ *   stepover DOMAIN async
+ *
+ * What the guest asks for itself, which waits for an answer or does not, is
+ * answered and counted.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -48,6 +55,7 @@ static vm_event_back_ring_t ring;
 
 static uint64_t address, limit, hits;
 static uint8_t code[16];
+static int requests, async;
 
 static int fail(const char *what)
 {
@@ -81,6 +89,8 @@ static int answer(void)
                                                    req.u.software_breakpoint.insn_length, 0)) {
                 return fail("give the guest its own int3");
             }
+        } else if (req.reason == VM_EVENT_REASON_GUEST_REQUEST) {
+            hits++;
         }
         memcpy(RING_GET_RESPONSE(&ring, ring.rsp_prod_pvt), &rsp, sizeof(rsp));
         ring.rsp_prod_pvt++;
@@ -119,6 +129,11 @@ static int parse(char **argv)
     dom = strtoul(argv[1], &end, 10);
     if (*end || !dom)
         return fail("DOMAIN");
+    if (requests) {
+        limit = UINT64_MAX;
+        errno = 0;
+        return 0;
+    }
     address = strtoull(argv[2], &end, 16);
     if (*end)
         return fail("ADDRESS");
@@ -137,6 +152,13 @@ static int parse(char **argv)
     return 0;
 }
 
+static int enable(int on)
+{
+    if (requests)
+        return xc_monitor_guest_request(xch, dom, on, !async, true);
+    return xc_monitor_software_breakpoint(xch, dom, on);
+}
+
 int main(int argc, char **argv)
 {
     struct sigaction action = { .sa_handler = on_signal };
@@ -147,13 +169,15 @@ int main(int argc, char **argv)
     void *page;
     int rc = 1;
 
-    if (argc != 6) {
-        fprintf(stderr, "usage: stepover DOMAIN ADDRESS FRAME HITS BYTES\n");
+    async = argc == 3 && !strcmp(argv[2], "async");
+    requests = async || (argc == 3 && !strcmp(argv[2], "requests"));
+    if (argc != 6 && !requests) {
+        fprintf(stderr, "usage: stepover DOMAIN ADDRESS FRAME HITS BYTES | DOMAIN requests | DOMAIN async\n");
         return 2;
     }
     if (parse(argv))
         return 2;
-    frame = strtoull(argv[3], NULL, 16);
+    frame = requests ? 0 : strtoull(argv[3], NULL, 16);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
 
@@ -177,34 +201,38 @@ int main(int argc, char **argv)
         fail("bind");
         goto out;
     }
-    text = xenforeignmemory_map(fm, dom, PROT_READ | PROT_WRITE, 1, &frame, NULL);
-    if (!text) {
-        fail("map FRAME");
+    if (!requests) {
+        text = xenforeignmemory_map(fm, dom, PROT_READ | PROT_WRITE, 1, &frame, NULL);
+        if (!text) {
+            fail("map FRAME");
+            goto out;
+        }
+        text += address % PAGE;
+        if (*text != code[0]) {
+            fprintf(stderr, "stepover: at %" PRIx64 " is %02x, not %02x\n", address, *text, code[0]);
+            goto out;
+        }
+    }
+    if (enable(1)) {
+        fail("events");
         goto out;
     }
-    text += address % PAGE;
-    if (*text != code[0]) {
-        fprintf(stderr, "stepover: at %" PRIx64 " is %02x, not %02x\n", address, *text, code[0]);
-        goto out;
-    }
-    if (xc_monitor_software_breakpoint(xch, dom, true)) {
-        fail("breakpoints");
-        goto out;
-    }
-    *(volatile uint8_t *)text = INT3;
+    if (text)
+        *(volatile uint8_t *)text = INT3;
     puts("armed");
     fflush(stdout);
 
     rc = serve() ? 1 : 0;
 
     /* No vCPU waits for an answer when the ring goes. */
-    *(volatile uint8_t *)text = code[0];
+    if (text)
+        *(volatile uint8_t *)text = code[0];
     if (xc_domain_pause(xch, dom))
         rc = -fail("pause");
     if (answer())
         rc = 1;
-    if (xc_monitor_software_breakpoint(xch, dom, false))
-        rc = -fail("breakpoints off");
+    if (enable(0))
+        rc = -fail("events off");
     if (xc_domain_unpause(xch, dom))
         rc = -fail("unpause");
     printf("hits=%" PRIu64 "\n", hits);
