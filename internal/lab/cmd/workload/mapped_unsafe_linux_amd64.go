@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"unsafe" // the address of the code
 
 	"golang.org/x/sys/unix"
@@ -79,6 +80,8 @@ func (m *mapping) open(name string) error {
 }
 
 // call calls the function n times, and looks at its page.
+//
+//go:nosplit
 func (m *mapping) call(n int) {
 	fn := uintptr(unsafe.Pointer(&m.text[mappedCode]))
 	for range n {
@@ -95,18 +98,25 @@ func (m *mapping) call(n int) {
 }
 
 // write makes the function's page the process's own.
-func (m *mapping) write() error {
-	if err := unix.Mprotect(m.text, unix.PROT_READ|unix.PROT_WRITE); err != nil {
-		return os.NewSyscallError("mprotect", err)
+//
+//go:nosplit
+func (m *mapping) write() syscall.Errno {
+	if errno := m.protect(unix.PROT_READ | unix.PROT_WRITE); errno != 0 {
+		return errno
 	}
 	m.text[mappedWritten]++
 	m.want[mappedWritten] = m.text[mappedWritten]
-	return os.NewSyscallError("mprotect", unix.Mprotect(m.text, unix.PROT_READ|unix.PROT_EXEC))
+	return m.protect(unix.PROT_READ | unix.PROT_EXEC)
+}
+
+//go:nosplit
+func (m *mapping) protect(prot uintptr) syscall.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_MPROTECT, uintptr(unsafe.Pointer(&m.text[0])), uintptr(len(m.text)), prot)
+	return errno
 }
 
 // fork has a copy of this process, with the same mapping, call the function n times,
-// before and after it has written to the page. Nothing of the Go runtime may run in
-// the copy, which has one of its threads only.
+// before and after it has written to the page.
 func (m *mapping) fork(n int) error {
 	shared, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
 	if err != nil {
@@ -119,17 +129,7 @@ func (m *mapping) fork(n int) error {
 		return fmt.Errorf("clone: %w", errno)
 	}
 	if pid == 0 {
-		m.calls, m.wrong, m.changed = 0, 0, 0
-		m.call(n)
-		status := uintptr(0)
-		if m.write() != nil {
-			status = 1
-		}
-		m.call(n)
-		told.calls, told.wrong, told.changed = m.calls, m.wrong, m.changed
-		for {
-			unix.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0)
-		}
+		m.beCopy(n, told)
 	}
 	var ws unix.WaitStatus
 	if _, err := unix.Wait4(int(pid), &ws, 0, nil); err != nil || !ws.Exited() || ws.ExitStatus() != 0 {
@@ -137,6 +137,21 @@ func (m *mapping) fork(n int) error {
 	}
 	told.print(int(pid))
 	return nil
+}
+
+// beCopy is what the copy does. It has but one of the Go runtime's threads, so that
+// nothing may enter the scheduler, as a look at the stack's limit could.
+//
+//go:nosplit
+func (m *mapping) beCopy(n int, told *mapping) {
+	m.calls, m.wrong, m.changed = 0, 0, 0
+	m.call(n)
+	errno := m.write()
+	m.call(n)
+	told.calls, told.wrong, told.changed = m.calls, m.wrong, m.changed
+	for {
+		unix.RawSyscall(unix.SYS_EXIT_GROUP, uintptr(errno), 0, 0)
+	}
 }
 
 func (m *mapping) print(pid int) {
@@ -199,8 +214,8 @@ func (m *mapping) stages(n int, name string) error {
 		return fmt.Errorf("child: %w: %s", err, out)
 	}
 	fmt.Print(strings.TrimPrefix(string(out), "mapped ready"))
-	if err := m.write(); err != nil {
-		return err
+	if errno := m.write(); errno != 0 {
+		return os.NewSyscallError("mprotect", errno)
 	}
 	m.call(n)
 	if err := unix.Munmap(m.text); err != nil {
@@ -220,8 +235,8 @@ func (m *mapping) stages(n int, name string) error {
 	}
 	m.want[mappedWritten] = 0
 	m.call(n)
-	if err := m.write(); err != nil {
-		return err
+	if errno := m.write(); errno != 0 {
+		return os.NewSyscallError("mprotect", errno)
 	}
 	m.call(n)
 	if err := m.fork(n); err != nil {
