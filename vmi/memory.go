@@ -25,7 +25,7 @@ const (
 	maxAhead = 512
 )
 
-// Memory reads a guest's physical memory through a bounded cache of mapped
+// Memory is a guest's physical memory. It is read through a bounded cache of mapped
 // frames. The mappings are live: what the guest writes is seen at once. All
 // methods are safe for concurrent use. A read whose frames are in the cache
 // neither maps nor allocates; a longer one maps what it lacks of 2 MiB at once.
@@ -90,11 +90,15 @@ func (m *Memory) acquire(g xen.GFN) (*page, error) {
 // maxGFN is the highest frame of the physical address space.
 const maxGFN = xen.GFN(1)<<(52-xen.PageShift) - 1
 
+func beyond(g xen.GFN) error {
+	return &NotMappedError{g, errors.New("beyond the physical address space")}
+}
+
 // load maps frame g and its neighbours into the cache. A neighbour that fails is
 // left out; it is tried again when it is read.
 func (m *Memory) load(g xen.GFN) error {
 	if g > maxGFN {
-		return &NotMappedError{g, errors.New("beyond the physical address space")}
+		return beyond(g)
 	}
 	gfns := make([]xen.GFN, m.batch)
 	for i := range gfns {
