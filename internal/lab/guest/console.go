@@ -50,8 +50,8 @@ func (c *Console) Tail() string {
 	return s[max(0, len(s)-tailSize):]
 }
 
-// Wait waits until re matches somewhere in the output and returns the match
-// and its submatches. The error wraps [ErrPanic] when the guest's kernel
+// Wait waits until re matches somewhere in the lines that are complete and returns
+// the match and its submatches. The error wraps [ErrPanic] when the guest's kernel
 // panics before, or ctx's cause.
 func (c *Console) Wait(ctx context.Context, re *regexp.Regexp) ([]string, error) {
 	return c.waitFrom(ctx, 0, re)
@@ -63,8 +63,8 @@ func (c *Console) waitFrom(ctx context.Context, from int, re *regexp.Regexp) ([]
 		if err != nil {
 			return nil, err
 		}
-		if from < len(b) {
-			if m := re.FindSubmatch(b[from:]); m != nil {
+		if lines := b[:bytes.LastIndexByte(b, '\n')+1]; from < len(lines) {
+			if m := re.FindSubmatch(lines[from:]); m != nil {
 				match := make([]string, len(m))
 				for i := range m {
 					match[i] = string(m[i])

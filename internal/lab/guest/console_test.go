@@ -33,6 +33,13 @@ func TestConsoleWait(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
+	// Of a number half of the digits may have come.
+	if err := os.WriteFile(file, []byte("n=4"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := c.Wait(ctx, regexp.MustCompile(`n=(\d+)`)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("half a line: %q, %v", m, err)
+	}
 	if _, err := c.Wait(ctx, regexp.MustCompile("never")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want a deadline", err)
 	}
