@@ -2,6 +2,9 @@
 
 GO    ?= go
 LAB   := $(GO) run ./internal/lab/cmd/lab
+# As the go command does, lanes do not run again what has passed before: the same
+# test binary in the same machine, byte for byte. CACHED= has them run all.
+CACHED := -cached
 # The packages with tests for the lab: build tag lab, named TestLab.
 LANES := ./internal/lab/labtest ./xen ./vmi ./vmi/linux ./breakpoint ./cr3filter ./examples/cr3watch ./examples/doctor ./examples/ps ./examples/recover ./examples/syscalltrace ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy
 
@@ -73,35 +76,35 @@ lanes:
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx-patched lab-vmx lab-svm lab-table1 lab-svm-patched lab-svm-4.14 lab-svm-4.20 lab-host
 
 lab-svm:
-	$(LAB) test -lane svm -- -timeout 60m -run '^TestLab' $(SVMSKIP) $(TESTFLAGS) $(LANES)
+	$(LAB) test $(CACHED) -lane svm -- -timeout 60m -run '^TestLab' $(SVMSKIP) $(TESTFLAGS) $(LANES)
 
 lab-vmx:
-	$(LAB) test -lane vmx -- -timeout 60m $(VMXRUN) $(TESTFLAGS) ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch ./examples/syscalltrace
+	$(LAB) test $(CACHED) -lane vmx -- -timeout 60m $(VMXRUN) $(TESTFLAGS) ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch ./examples/syscalltrace
 
 # What package xen promises, on the other releases that Debian has. The VMX
 # lane's are for those who change package xen: they take minutes.
 RELEASES := -timeout 60m -run '^TestLab(Xen|Conformance)$$' $(TESTFLAGS) ./internal/lab/labtest ./xen
 lab-svm-4.14:
-	$(LAB) test -lane svm -suite bullseye -- $(RELEASES)
+	$(LAB) test $(CACHED) -lane svm -suite bullseye -- $(RELEASES)
 lab-svm-4.20:
-	$(LAB) test -lane svm -suite trixie -- $(RELEASES)
+	$(LAB) test $(CACHED) -lane svm -suite trixie -- $(RELEASES)
 lab-vmx-4.14:
-	$(LAB) test -lane vmx -suite bullseye -- $(RELEASES)
+	$(LAB) test $(CACHED) -lane vmx -suite bullseye -- $(RELEASES)
 lab-vmx-4.20:
-	$(LAB) test -lane vmx -suite trixie -- $(RELEASES)
+	$(LAB) test $(CACHED) -lane vmx -suite trixie -- $(RELEASES)
 
 # On Xen with the patches of patches/xen.
 lab-svm-patched:
-	$(LAB) test -lane svm -xen patched -- -timeout 60m $(PATCHEDRUN) $(TESTFLAGS) $(PATCHED)
+	$(LAB) test $(CACHED) -lane svm -xen patched -- -timeout 60m $(PATCHEDRUN) $(TESTFLAGS) $(PATCHED)
 
 lab-vmx-patched:
-	$(LAB) test -lane vmx -xen patched -- -timeout 60m $(VMXPATCHED) $(TESTFLAGS) $(VMXLANES)
+	$(LAB) test $(CACHED) -lane vmx -xen patched -- -timeout 60m $(VMXPATCHED) $(TESTFLAGS) $(VMXLANES)
 
 # The paper's experiment with one file and one run of each method.
 lab-table1:
 	@mkdir -p bin
-	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -o bin/ ./internal/lab/cmd/table1
-	$(LAB) run -lane vmx -xen patched -guest-image compiler -files bin/table1 -- ./table1 measure -short
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -buildvcs=false -o bin/ ./internal/lab/cmd/table1
+	$(LAB) run $(CACHED) -lane vmx -xen patched -guest-image compiler -files bin/table1 -- ./table1 measure -short
 
 # The lab itself: machines that panic, hang or are interrupted fail the run.
 lab-host:

@@ -154,3 +154,31 @@ func children(t *testing.T, pid int) []int {
 	}
 	return pids
 }
+
+// Machines that are made alike are told to be the same, and no others.
+func TestRealDigest(t *testing.T) {
+	digest := func(o Options) string {
+		t.Helper()
+		m, err := Make(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := m.Digest(t.Context())
+		if err := errors.Join(err, m.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	first := digest(Options{Lane: lane.SVM})
+	if again := digest(Options{Lane: lane.SVM}); again != first {
+		t.Errorf("the same machine has the digests %s and %s", first, again)
+	}
+	for _, o := range []Options{
+		{Lane: lane.SVM, Boot: &Boot{XenArgs: []string{"flask=permissive"}}},
+		{Lane: lane.SVM, Boot: &Boot{Programs: []string{"./examples/ps"}}},
+	} {
+		if other := digest(o); other == first {
+			t.Errorf("%+v has the digest of another machine", o)
+		}
+	}
+}

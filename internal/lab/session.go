@@ -8,11 +8,9 @@ import (
 	"net"
 	"os"
 	"regexp"
-	"runtime"
 	"sync"
 	"time"
 
-	"github.com/govmi/govmi/internal/lab/cache"
 	"github.com/govmi/govmi/internal/lab/lane"
 	"github.com/govmi/govmi/internal/lab/wire"
 )
@@ -67,64 +65,12 @@ type Session struct {
 }
 
 // Start boots a machine and waits until dom0 takes jobs. ctx governs the start only. The error wraps a [*Failure] if the boot itself failed.
-func Start(ctx context.Context, opt Options) (_ *Session, err error) {
-	cacheDir, err := cache.Dir()
+func Start(ctx context.Context, opt Options) (*Session, error) {
+	m, err := Make(ctx, opt)
 	if err != nil {
 		return nil, err
 	}
-	var mu sync.Mutex
-	progress := func(text string) {
-		if opt.Progress != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			opt.Progress(text)
-		}
-	}
-	boot := opt.Boot
-	if boot == nil {
-		boot = &Boot{}
-	}
-	b := boot.withDefaults()
-	if err := b.check(); err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "govmi-lab-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil && !opt.Keep {
-			err = errors.Join(err, os.RemoveAll(dir))
-		}
-	}()
-	if opt.Keep {
-		progress("the machine's files are in " + dir)
-	}
-	progress("preparing the images")
-	spec, err := b.images(ctx, cacheDir, dir, opt.Lane, progress)
-	if err != nil {
-		return nil, err
-	}
-	core, err := takeCore(ctx, cacheDir, runtime.NumCPU(), progress)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			core()
-		}
-	}()
-	machine, err := lane.Start(ctx, cacheDir, spec, progress)
-	if err != nil {
-		return nil, err
-	}
-	progress(fmt.Sprintf("the %s lane is starting", opt.Lane))
-	s := newSession(machine, opt.Lane, b.xenKind(), dir, spec.Disks, progress, opt.Keep)
-	s.core = core
-	if err := s.waitForHello(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	return m.Start(ctx)
 }
 
 func newSession(m *lane.Machine, l lane.Lane, xen, dir string, disks [3]string, progress func(string), keep bool) *Session {

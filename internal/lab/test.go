@@ -10,8 +10,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/govmi/govmi/internal/lab/cache"
 )
 
 // TestBinary is a compiled Go test to run in dom0, as `go test -exec` hands it over.
@@ -136,12 +139,15 @@ func (t *TestBinary) job() (*Job, error) {
 	return job, nil
 }
 
-// TestEnv is the part of the environment that tests in dom0 see: GOVMI_... dom0 has one CPU; the tests' monitors get what
+var ownVars = []string{SocketVar, MachineVar, ReportVar, cache.Env}
+
+// TestEnv is the part of the environment that tests in dom0 see: GOVMI_..., but for what is the lab's own. dom0 has one CPU; the tests' monitors get what
 // monitors there should have, see xen.Monitor.Serve.
 func TestEnv() []string {
 	env := []string{"GOMAXPROCS=2"}
 	for _, kv := range os.Environ() {
-		if strings.HasPrefix(kv, "GOVMI_") && !strings.HasPrefix(kv, SocketVar+"=") && !strings.HasPrefix(kv, "GOVMI_CACHE=") {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "GOVMI_") && !slices.Contains(ownVars, name) {
 			env = append(env, kv)
 		}
 	}

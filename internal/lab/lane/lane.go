@@ -152,5 +152,15 @@ func Prepare(ctx context.Context, cacheDir string, l Lane, progress func(string)
 	return err
 }
 
+// Identity tells what a lane runs in from any other emulator and firmware.
+func Identity(ctx context.Context, cacheDir string, l Lane, progress func(string)) (string, error) {
+	t, err := prepare(ctx, cacheDir, l, progress)
+	if err != nil {
+		return "", err
+	}
+	// The cache names an emulator's folder by all that it is built from.
+	return filepath.Base(filepath.Dir(t.emulator)) + " " + t.tree.Key(), nil
+}
+
 // ConsoleFile is where a machine with the given folder writes its console.
 func ConsoleFile(dir string) string { return filepath.Join(dir, "console.log") }

@@ -96,12 +96,20 @@ func (b *bootFlags) progress() func(string) {
 	return func(s string) { fmt.Fprintf(os.Stderr, "lab: %5.1fs %s\n", time.Since(start).Seconds(), s) }
 }
 
-func (b *bootFlags) start(ctx context.Context) (*lab.Session, error) {
+func (b *bootFlags) make(ctx context.Context) (*lab.Machine, error) {
 	l, err := lane.Parse(b.lane)
 	if err != nil {
 		return nil, err
 	}
-	return lab.Start(ctx, lab.Options{Lane: l, Boot: &b.boot, Progress: b.progress(), Keep: b.keep})
+	return lab.Make(ctx, lab.Options{Lane: l, Boot: &b.boot, Progress: b.progress(), Keep: b.keep})
+}
+
+func (b *bootFlags) start(ctx context.Context) (*lab.Session, error) {
+	m, err := b.make(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.Start(ctx)
 }
 
 // runner is the lab that $GOVMI_LAB_SOCKET names, or one of its own.
@@ -142,6 +150,7 @@ func runProgram(ctx context.Context, args []string) (status int, err error) {
 	files := fs.String("files", "", "comma-separated `files` and folders of this machine to bring into the job's folder")
 	out := fs.String("out", "", "`folder` for what the program brings back: stdout, stderr, and what it writes to $GOVMI_LAB_OUT")
 	timeout := fs.Duration("timeout", 0, "end the program after this `time` of dom0's clock")
+	cached := fs.Bool("cached", false, "do not run again what has ended with status 0 in such a machine, and say the same")
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
@@ -157,12 +166,7 @@ func runProgram(ctx context.Context, args []string) (status int, err error) {
 			return 2, err
 		}
 	}
-	r, err := b.runner(ctx)
-	if err != nil {
-		return exitFailed, err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	res, err := r.Run(ctx, job)
+	res, err := b.runJob(ctx, job, *cached)
 	if err != nil {
 		return exitFailed, err
 	}
@@ -173,6 +177,18 @@ func runProgram(ctx context.Context, args []string) (status int, err error) {
 		return 128 + res.Signal, fmt.Errorf("the program was killed by signal %d", res.Signal)
 	}
 	return res.Exit, nil
+}
+
+func (b *bootFlags) runJob(ctx context.Context, job *lab.Job, cached bool) (_ *lab.Result, err error) {
+	if cached {
+		return b.runCached(ctx, job)
+	}
+	r, err := b.runner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return r.Run(ctx, job)
 }
 
 // jobFiles brings files by their base names, and folders with what is below.

@@ -43,18 +43,44 @@ func execTest(ctx context.Context, args []string) (status int, err error) {
 		return exitFailed, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	status, err = lab.RunTest(ctx, r, t)
+	machine := os.Getenv(lab.MachineVar)
+	if machine == "" {
+		status, err = lab.RunTest(ctx, r, t)
+	} else {
+		status, err = runOnce(ctx, r, t, machine)
+	}
 	if err != nil {
 		return exitFailed, err
 	}
 	return status, nil
 }
 
-// goTest boots once and runs `go test` with its arguments, whose test binaries with build tag lab run in that machine one after the other.
+// runOnce runs a test binary unless it has passed before.
+func runOnce(ctx context.Context, r lab.Runner, t *lab.TestBinary, machine string) (status int, err error) {
+	rs, err := results(machine)
+	if err != nil {
+		return exitFailed, err
+	}
+	status, cached, err := rs.Test(ctx, r, t)
+	report := os.Getenv(lab.ReportVar)
+	if err != nil || !cached || report == "" {
+		return status, err
+	}
+	f, err := os.OpenFile(report, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return exitFailed, err
+	}
+	_, err = fmt.Fprintln(f, filepath.Base(t.Dir))
+	return status, errors.Join(err, f.Close())
+}
+
+// goTest runs `go test` with its arguments, whose test binaries with build tag lab run in one machine one after the other. With -cached it
+// boots only if one of them has not passed in such a machine before.
 func goTest(ctx context.Context, args []string) (status int, err error) {
 	fs := flag.NewFlagSet("lab test", flag.ContinueOnError)
 	var b bootFlags
 	b.register(fs)
+	cached := fs.Bool("cached", false, "do not run again what has passed in such a machine; it is named at the end")
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
@@ -66,12 +92,19 @@ func goTest(ctx context.Context, args []string) (status int, err error) {
 	if err != nil {
 		return exitFailed, err
 	}
-	s, err := b.start(ctx)
-	if err != nil {
+	var r lab.Runner
+	var env []string
+	if *cached {
+		m, merr := b.late(ctx)
+		if merr != nil {
+			return exitFailed, merr
+		}
+		r, env = m, []string{lab.MachineVar + "=" + m.digest, lab.ReportVar + "=" + m.report}
+	} else if r, err = b.start(ctx); err != nil {
 		return exitFailed, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	socket, stop, err := serveAt(ctx, "", s)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	socket, stop, err := serveAt(ctx, "", r)
 	if err != nil {
 		return exitFailed, err
 	}
@@ -79,7 +112,7 @@ func goTest(ctx context.Context, args []string) (status int, err error) {
 
 	// One binary at a time: there is one machine.
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-tags", "lab", "-count=1", "-p=1", "-exec", fmt.Sprintf("'%s' exec", self)}, fs.Args()...)...)
-	cmd.Env = append(os.Environ(), lab.SocketVar+"="+socket, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	cmd.Env = slices.Concat(os.Environ(), env, []string{lab.SocketVar + "=" + socket, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64"})
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	// go test passes it on to the runner, which ends the job.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
