@@ -52,6 +52,7 @@ type Domain struct {
 	// shutdown is set if the domain has stopped itself, for a reason.
 	shutdown bool
 	reason   uint8
+	wish     string // of the toolstack: see RequestShutdown
 	pauses   int
 	cpus     []abi.HVMHWCPU
 	inject   []abi.InjectEvent

@@ -111,7 +111,23 @@ func (d *Domain) stored() map[string]string {
 	if d.cfg.Name != "" {
 		entries[fmt.Sprintf("/local/domain/%d/name", d.cfg.ID)] = d.cfg.Name
 	}
+	if d.wish != "" {
+		entries[d.wishPath()] = d.wish
+	}
 	return entries
+}
+
+func (d *Domain) wishPath() string {
+	return fmt.Sprintf("/local/domain/%d/control/shutdown", d.cfg.ID)
+}
+
+// RequestShutdown is the toolstack's wish that the guest suspend itself, or whatever
+// it says.
+func (d *Domain) RequestShutdown(what string) {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	d.wish = what
+	d.x.changed(d.wishPath())
 }
 
 // changed tells whoever watches that domains have come or gone. x.mu is held.

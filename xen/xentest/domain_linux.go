@@ -52,6 +52,10 @@ func (d *Domain) Destroy() { d.fake.Kill() }
 // [xen.DomainInfo.ShutdownReason].
 func (d *Domain) Shutdown(reason uint8) { d.fake.Shutdown(reason) }
 
+// RequestShutdown writes what the toolstack wants of the guest, "suspend" for one, see
+// [xen.Domain.WaitSuspend]. The guest does nothing about it.
+func (d *Domain) RequestShutdown(what string) { d.fake.RequestShutdown(what) }
+
 // Remove makes the hypervisor forget the domain.
 func (d *Domain) Remove() { d.fake.Remove() }
 

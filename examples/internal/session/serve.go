@@ -14,11 +14,31 @@ const (
 	lookInterval = time.Second
 )
 
-// Serve serves the session's events on a goroutine until ctx ends, and sends why
-// it ended.
+// errSaved ends a session whose domain is about to be saved or migrated.
+var errSaved = errors.New("the domain is being saved or migrated: detached, so that it is without breakpoints")
+
+// Serve serves the session's events on a goroutine until ctx ends, or the domain is
+// to be saved, and sends why it ended.
 func (s *Session) Serve(ctx context.Context) <-chan error {
 	served := make(chan error, 1)
-	go func() { served <- Guarded(func() error { return s.Loop.Run(ctx) }) }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		// Where XenStore cannot be watched, the rest still works.
+		if s.Dom.WaitSuspend(ctx) == nil {
+			cancel(errSaved)
+		}
+	}()
+	go func() {
+		err := Guarded(func() error { return s.Loop.Run(ctx) })
+		if errors.Is(context.Cause(ctx), errSaved) && errors.Is(err, context.Canceled) {
+			err = errSaved
+		}
+		cancel(nil)
+		<-watched
+		served <- err
+	}()
 	return served
 }
 

@@ -177,3 +177,20 @@ func (c *Command) Wait(ctx context.Context) (out string, status int) {
 	}
 	return out, status
 }
+
+// Save writes the guest to a file and ends it.
+func (g *Guest) Save(ctx context.Context, file string) {
+	g.tb.Helper()
+	if err := g.Guest.Save(ctx, file); err != nil {
+		g.tb.Fatal(err)
+	}
+}
+
+// RestoreGuest makes the guest again that was saved to a file, and destroys it at the
+// test's end.
+func RestoreGuest(tb testing.TB, name, file string) *Guest {
+	tb.Helper()
+	return own(tb, guest.Spec{Name: name}, func(ctx context.Context, spec guest.Spec) (*guest.Guest, error) {
+		return guest.Restore(ctx, spec.Name, file)
+	})
+}
