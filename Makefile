@@ -57,7 +57,7 @@ abi:
 
 # Each lane runs twice, on Debian's Xen and on the patched one. Bochs has one thread,
 # so that two of its machines run at a time; QEMU has one for each CPU, which wait
-# for each other, and is ten times slower where they share a core. A test runs where
+# for each other, and is many times slower where they share a core. A test runs where
 # it says most and, if it says the same in both lanes, in the SVM lane, whose machines
 # are faster: views and page-table isolation are VMX's, all that boots guests for
 # itself is SVM's. soak runs the others in the VMX lane, too. A core dump takes

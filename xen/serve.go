@@ -9,10 +9,10 @@ import (
 	"github.com/govmi/govmi/internal/device"
 )
 
-// livenessInterval is how long an idle Serve waits before it asks whether the
-// domain is still there: Xen tells the monitor nothing when it dies. Each time
-// Go's monitor thread wakes up too, and looks around some fifty times before it
-// sleeps again, at the guest's cost where they share a processor.
+// livenessInterval is how long an idle Serve waits, or up to twice as long, before it
+// asks whether the domain is still there: Xen tells the monitor nothing when it dies.
+// Each time Go's monitor thread wakes up too, and looks around some fifty times before
+// it sleeps again, at the guest's cost where they share a processor.
 const livenessInterval = 2 * time.Second
 
 // Serve answers requests with h, one after the other on the calling goroutine,
@@ -57,11 +57,11 @@ func (m *Monitor) Serve(ctx context.Context, h Handler) (err error) {
 			return err
 		}
 		n, err := m.tr.answer(h)
-		w.answered.Add(uint64(n))
 		if err != nil {
 			return m.broken(err)
 		}
 		if n > 0 {
+			w.answered.Add(uint64(n))
 			continue // more may have come meanwhile, and looking costs nothing
 		}
 		pace.Step()

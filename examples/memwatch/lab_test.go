@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -186,21 +185,14 @@ func TestLabMemWatchKilled(t *testing.T) {
 		pid, _ := strconv.ParseInt(m[1], 10, 32)
 		va, _ := strconv.ParseUint(m[2], 16, 64)
 		at := frame(t, g, int32(pid), va)
-		args := []string{"-domain", g.Name(), "-gfn", fmt.Sprint(uint64(at.GFN())), "-offset", fmt.Sprint(at.Offset()), "-len", "8", "-access", "rw"}
-		var out, msg sessiontest.Buffer
-		cmd := exec.Command("/proc/self/exe", args...)
-		cmd.Env = append(os.Environ(), mainVar+"=1")
-		cmd.Stdout, cmd.Stderr = &out, &msg
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		msg.Await(t, "watching", 1)
+		p := sessiontest.Itself(t, mainVar, "-domain", g.Name(), "-gfn", fmt.Sprint(uint64(at.GFN())), "-offset", fmt.Sprint(at.Offset()), "-len", "8", "-access", "rw")
+		p.Msg.Await(t, "watching", 1)
 		g.MustExec(ctx, "touch /tmp/go")
-		out.Await(t, "\n", seen)
-		if err := cmd.Process.Kill(); err != nil {
+		p.Out.Await(t, "\n", seen)
+		if err := p.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		if err := cmd.Wait(); err == nil {
+		if err := p.Wait(); err == nil {
 			t.Error("it had ended")
 		}
 		// The process needs but a moment to come to the frame again.
@@ -223,7 +215,7 @@ func TestLabMemWatchKilled(t *testing.T) {
 			t.Errorf("altp2m is on: %v, %v", on, err)
 		}
 		c.WaitLine(ctx, regexp.MustCompile(fmt.Sprintf(`memory writes=%d reads=%d beside=0 pid=%d`, writes, writes, pid)))
-		if n := strings.Count(out.String(), "\n"); n >= 2*writes {
+		if n := strings.Count(p.Out.String(), "\n"); n >= 2*writes {
 			t.Errorf("kill %d: it came after all %d accesses", i, n)
 		}
 		g.MustExec(ctx, "touch /tmp/end")

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
@@ -127,22 +126,16 @@ func TestLabUprobeKilled(t *testing.T) {
 		sig := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT}[i%3]
 		c := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload mapped -n %d -wait /tmp/go", n))
 		m := c.WaitLine(ctx, regexp.MustCompile(`mapped ready pid=(\d+)`))
-		var out, msg sessiontest.Buffer
-		cmd := exec.Command("/proc/self/exe", "-domain", g.Name(), "-pid", m[1], "-file", "libmapped.so", "-func", "mapped_function")
-		cmd.Env = append(os.Environ(), mainVar+"=1")
-		cmd.Stdout, cmd.Stderr = &out, &msg
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		msg.Await(t, "watching", 1)
+		p := sessiontest.Itself(t, mainVar, "-domain", g.Name(), "-pid", m[1], "-file", "libmapped.so", "-func", "mapped_function")
+		p.Msg.Await(t, "watching", 1)
 		g.MustExec(ctx, "touch /tmp/go")
-		out.Await(t, "\n", 20+i*97%1000) // in one stage or another
-		if err := cmd.Process.Signal(sig); err != nil {
+		p.Out.Await(t, "\n", 20+i*97%1000) // in one stage or another
+		if err := p.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
-		err := cmd.Wait()
+		err := p.Wait()
 		if killed := sig == syscall.SIGKILL; (err != nil) != killed {
-			t.Errorf("%v number %d: %v, messages %q", sig, i, err, msg.String())
+			t.Errorf("%v number %d: %v, messages %q", sig, i, err, p.Msg.String())
 		} else if killed {
 			if r, err := session.Recover(dom, nil); err != nil || !r.Ring || !r.AltP2M {
 				t.Fatalf("kill %d: recovered %+v, %v", i, r, err)
@@ -158,7 +151,7 @@ func TestLabUprobeKilled(t *testing.T) {
 		if status != 0 || !strings.Contains(told, fmt.Sprintf("mapped calls=%d pid=%s wrong=0 text=0", 4*n, m[1])) {
 			t.Errorf("%v number %d: the guest says, with status %d: %s", sig, i, status, told)
 		}
-		if calls := strings.Count(out.String(), "\n"); calls >= 5*n {
+		if calls := strings.Count(p.Out.String(), "\n"); calls >= 5*n {
 			t.Errorf("%v number %d came after all %d calls", sig, i, calls)
 		}
 	}
