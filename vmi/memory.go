@@ -184,12 +184,32 @@ func (m *Memory) ReadAt(p []byte, a PhysAddr) (int, error) {
 		if err != nil {
 			return n, err
 		}
-		c := copy(p[n:], f.data[a.Offset():])
+		c := m.copyRun(p[n:], f, a)
 		m.mu.RUnlock()
 		n += c
 		a += PhysAddr(c)
 	}
 	return n, nil
+}
+
+// longestRun is the number of frames that are copied under one lock: more would
+// keep those waiting who want to map something.
+const longestRun = 64
+
+// copyRun copies from page f, that of address a, and from those behind it as far as
+// the cache has them. The caller holds the lock.
+func (m *Memory) copyRun(p []byte, f *page, a PhysAddr) (n int) {
+	for range longestRun {
+		n += copy(p[n:], f.data[(a+PhysAddr(n)).Offset():])
+		next := a + PhysAddr(n)
+		if n == len(p) || next.GFN() > maxGFN {
+			break
+		}
+		if f = m.cache.lookup(next.GFN()); f == nil {
+			break
+		}
+	}
+	return n
 }
 
 // Uint64 reads the little-endian number at a, which may cross frames. A read
