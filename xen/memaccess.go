@@ -2,7 +2,6 @@ package xen
 
 import (
 	"errors"
-	"fmt"
 	"syscall"
 
 	"github.com/govmi/govmi/internal/abi"
@@ -118,22 +117,31 @@ func (d *Domain) failAccess(op string, err error) error {
 func (e *events) restoreAccess() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	c, conn, id := e.access, e.dom.hyp.conn, uint16(e.dom.id)
+	c := e.access
 	e.access = accesses{}
 	var errs []error
 	if c.deflt {
-		errs = append(errs, e.dom.fail("memory_op set_access", conn.SetAccess(id, abi.AccessOpDefault, 0, abi.AccessRWX), ""))
+		errs = append(errs, e.dom.fail("memory_op set_access", e.dom.hyp.conn.SetAccess(uint16(e.dom.id), abi.AccessOpDefault, 0, abi.AccessRWX), ""))
 	}
 	if c.set {
-		// One call takes up to 2^32 - 1 frames.
-		for first := c.first; first <= c.last; {
-			n := min(uint64(c.last-first)+1, 1<<31)
-			if err := conn.SetAccess(id, uint64(first), uint32(n), abi.AccessRWX); err != nil {
-				errs = append(errs, e.dom.fail("memory_op set_access", err, fmt.Sprintf("frames from %v on stay restricted", first)))
-				break
-			}
-			first += GFN(n)
-		}
+		errs = append(errs, e.dom.RestoreAccess(c.first, c.last))
 	}
 	return errors.Join(errs...)
+}
+
+// RestoreAccess allows the guest everything with the frames from first to last,
+// which a monitor that died has restricted with [Monitor.SetAccess]. It needs the
+// ring that the monitor left: it is for [RecoverOptions].Restore. Without it the guest
+// is allowed what it does to a frame from the first time on, which takes longer.
+func (d *Domain) RestoreAccess(first, last GFN) error {
+	for first <= last {
+		n := min(uint64(last-first), 1<<31-1) + 1 // a call takes no more than 2^32 - 1
+		if err := d.hyp.conn.SetAccess(uint16(d.id), uint64(first), uint32(n), abi.AccessRWX); err != nil {
+			return d.failAccess("memory_op set_access", err)
+		}
+		if first += GFN(n); first == 0 {
+			break
+		}
+	}
+	return nil
 }

@@ -109,6 +109,17 @@ func (d *Domain) setMaxPages(before, n uint64) error {
 	return d.Domain.SetMaxPages(n)
 }
 
+// Restricting writes down that the guest may do less than everything with n frames
+// from first on, by [xen.Monitor.SetAccess], until the monitor is closed or
+// [Recover] allows it again. The frames between two that were restricted count as
+// restricted.
+func (d *Domain) Restricting(first xen.GFN, n uint32) error {
+	if n == 0 {
+		return nil
+	}
+	return d.journal.add(record{kind: kindAccess, gfn: first, last: first + xen.GFN(n-1)})
+}
+
 // Patching writes down that the first byte of the instruction insn, at offset in
 // the guest's frame gfn, is to become an int3; of insn as much as is in the frame
 // is enough: the domain is a breakpoint.Recorder.

@@ -85,6 +85,61 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// The frames that a monitor had closed are open after its death, whether it had
+// come to closing them or not; and a monitor that ends leaves nothing to recover.
+func TestRestricted(t *testing.T) {
+	for _, closed := range []bool{true, false} {
+		v := newVictim(t, true)
+		before := v.look()
+		h, err := xen.Open(&xen.Options{Devices: v.x})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := h.Domain(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := func() (*xen.Monitor, *journal.Journal) {
+			t.Helper()
+			mon, err := d.OpenMonitor(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			j := open(t, d, v.path)
+			if err := errors.Join(j.Domain().Restricting(text, 0), j.Domain().Restricting(text, 2)); err != nil {
+				t.Fatal(err)
+			}
+			if closed {
+				if err := mon.SetAccess(text, 2, xen.AccessR); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return mon, j
+		}
+		mon, j := live()
+		if n, _ := v.g.Restricted(); (n == 2) != closed {
+			t.Errorf("%d frames are restricted", n)
+		}
+		if err := errors.Join(mon.Close(), j.Close()); err != nil {
+			t.Error(err)
+		}
+		live()
+		v.x.KillProcesses()
+		d = v.open(t)
+		if _, err := journal.Open(d, &journal.Options{Path: v.path}); !errors.Is(err, xen.ErrBusy) || !strings.Contains(err.Error(), "restricted") {
+			t.Errorf("the next journal: %v", err)
+		}
+		want := &journal.Report{Path: v.path, Journal: true, Ring: true, Reopened: true}
+		if d := cmp.Diff(want, recovered(t, d, v.path)); d != "" {
+			t.Errorf("the report (-want +got):\n%s", d)
+		}
+		if n, _ := v.g.Restricted(); n != 0 {
+			t.Errorf("%d frames are still restricted", n)
+		}
+		v.same(t, before)
+	}
+}
+
 // A journal of the guest before its reboot, or of one that had the number before,
 // is not applied to the one that has it now.
 func TestReusedNumber(t *testing.T) {

@@ -44,6 +44,7 @@ const (
 	kindPatchGone                  // and is the original one for good
 	kindLimit                      // the domain may have more pages, or fewer
 	kindLimitBack                  // as many as at first
+	kindAccess                     // the guest may do less with frames: the monitor's end allows all again
 )
 
 // record is one of the journal. Which fields count depends on the kind.
@@ -56,6 +57,7 @@ type record struct {
 	insn   string // as much of it as is in the frame
 	before uint64 // pages
 	after  uint64
+	last   xen.GFN // from gfn on
 }
 
 // append adds the record, as it is in the file, to b.
@@ -82,6 +84,9 @@ func (r *record) append(b []byte) []byte {
 	case kindLimit:
 		b = le.AppendUint64(b, r.before)
 		b = le.AppendUint64(b, r.after)
+	case kindAccess:
+		b = le.AppendUint64(b, uint64(r.gfn))
+		b = le.AppendUint64(b, uint64(r.last))
 	}
 	body := b[start+headSize:]
 	le.PutUint32(b[start:], uint32(len(body)))
@@ -141,6 +146,11 @@ func decode(body []byte) (r record, err error) {
 		}
 	case kindLimit:
 		r.before, r.after = f.uint64(), f.uint64()
+	case kindAccess:
+		r.gfn, r.last = xen.GFN(f.uint64()), xen.GFN(f.uint64())
+		if r.last < r.gfn {
+			f.short = true
+		}
 	default:
 		return r, fmt.Errorf("%w: a record of kind %d", ErrCorrupt, r.kind)
 	}

@@ -34,6 +34,8 @@ var everything = []record{
 	{kind: kindLimit, before: 100, after: 102},
 	{kind: kindLimit, before: 102, after: 103},
 	{kind: kindLimit, before: 103, after: 104},
+	{kind: kindAccess, gfn: 9, last: 9},
+	{kind: kindAccess, gfn: 5, last: 7},
 }
 
 func file(records ...record) []byte {
@@ -44,7 +46,7 @@ func file(records ...record) []byte {
 	return b
 }
 
-var unexported = cmp.AllowUnexported(state{}, identity{}, limit{}, place{}, record{}, found{})
+var unexported = cmp.AllowUnexported(state{}, identity{}, limit{}, place{}, span{}, record{}, found{})
 
 // What is written is what is read, and a state is what its own records make.
 func TestParse(t *testing.T) {
@@ -54,6 +56,7 @@ func TestParse(t *testing.T) {
 		frames:  map[xen.GFN]bool{0x20000: true, 0x20002: false},
 		patches: map[place]string{{5, 0xfff}: "\x55", {5, 0}: "\x0f\x1f\x44\x00\x00"},
 		limit:   limit{changed: true, before: 100, really: 103, last: 104},
+		closed:  span{true, 5, 9},
 	}
 	for _, b := range [][]byte{file(everything...), want.append(nil)} {
 		got, torn, err := parse(b)
@@ -130,6 +133,7 @@ func TestCorrupt(t *testing.T) {
 		"no instruction":          append(file(everything[0]), body(byte(kindPatch), 5, 0, 0, 0, 0, 0, 0, 0, 0, 0)...),
 		"an instruction too far":  append(file(everything[0]), body(byte(kindPatch), 5, 0, 0, 0, 0, 0, 0, 0, 0xff, 0x0f, 1, 2)...),
 		"a long instruction":      append(file(everything[0]), body(append([]byte{byte(kindPatch), 5, 0, 0, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 16)...)...)...),
+		"frames backwards":        append(file(everything[0]), body(byte(kindAccess), 5, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0)...),
 		"a place that is none":    append(file(everything[0]), body(byte(kindPatchGone), 5, 0, 0, 0, 0, 0, 0, 0, 0, 0x10)...),
 		"a record without a body": append(file(everything[0]), 0, 0, 0, 0, 0, 0, 0, 0),
 		"a long record":           append(file(everything[0]), 0, 0, 1, 0, 0, 0, 0, 0),

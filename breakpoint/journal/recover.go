@@ -44,6 +44,9 @@ type Report struct {
 	// Restored are the bytes that were put back. Changed are those where the
 	// guest has something else now, or no memory any more: it was left alone.
 	Restored, Changed []Place
+	// Reopened: the guest may do everything again with frames that the monitor had
+	// restricted.
+	Reopened bool
 	// AltP2M: it was turned off, and with it went so many views of the monitor's.
 	AltP2M bool
 	Views  int
@@ -62,8 +65,8 @@ func (r *Report) Nothing() bool { return !r.Journal && !r.Ring && !r.Paused && !
 
 // Recover brings a domain back whose monitor died: with the domain paused, the
 // bytes patched in the guest's memory are put back where they still are the
-// monitor's, the vCPUs that wait for the monitor are released, events are off,
-// views go, and then the pages and the memory limit that the domain was given.
+// monitor's, what the guest may do with its memory is everything, the vCPUs that
+// wait for the monitor are released, events are off, views go, and then the pages and the memory limit that the domain was given.
 // What the monitor did is taken from its journal; of one that kept none, what
 // [xen.Domain.RecoverMonitor] can do is done.
 //
@@ -126,8 +129,15 @@ func Recover(d *xen.Domain, o *RecoverOptions) (*Report, error) {
 	})
 }
 
-// restore puts the patched bytes back.
+// restore puts the patched bytes back, and allows what was not allowed.
 func (r *Report) restore(d *xen.Domain, s *state) error {
+	if s.closed.some && r.Ring {
+		err := d.RestoreAccess(s.closed.first, s.closed.last)
+		if err != nil && !errors.Is(err, xen.ErrNotFound) { // the guest may have less memory now
+			return err
+		}
+		r.Reopened = err == nil
+	}
 	places := s.places()
 	for len(places) > 0 {
 		n := 1

@@ -23,6 +23,20 @@ type state struct {
 	frames  map[xen.GFN]bool // true: the page is there; false: it may be
 	patches map[place]string // the original instruction
 	limit   limit
+	closed  span // what the guest may do less with
+}
+
+// span is from the first frame to the last of those that count.
+type span struct {
+	some        bool
+	first, last xen.GFN
+}
+
+func (s *span) add(first, last xen.GFN) {
+	if s.some {
+		first, last = min(first, s.first), max(last, s.last)
+	}
+	*s = span{true, first, last}
 }
 
 // limit is how many pages the domain may have. Of the values that it was set to,
@@ -39,7 +53,7 @@ func newState(d identity) *state {
 
 // empty reports that nothing is left to undo.
 func (s *state) empty() bool {
-	return !s.altp2m && len(s.views) == 0 && len(s.frames) == 0 && len(s.patches) == 0 && !s.limit.changed
+	return !s.altp2m && len(s.views) == 0 && len(s.frames) == 0 && len(s.patches) == 0 && !s.limit.changed && !s.closed.some
 }
 
 // apply takes a record over.
@@ -69,6 +83,8 @@ func (s *state) apply(r *record) {
 		s.limit.really, s.limit.last = r.before, r.after
 	case kindLimitBack:
 		s.limit = limit{}
+	case kindAccess:
+		s.closed.add(r.gfn, r.last)
 	}
 }
 
@@ -100,6 +116,9 @@ func (s *state) append(b []byte) []byte {
 		}
 		add(record{kind: kindLimit, before: l.really, after: l.last})
 	}
+	if c := s.closed; c.some {
+		add(record{kind: kindAccess, gfn: c.first, last: c.last})
+	}
 	return b
 }
 
@@ -111,7 +130,11 @@ func (s *state) places() []place {
 }
 
 func (s *state) String() string {
-	return fmt.Sprintf("%d patched bytes, %d pages, %d views", len(s.patches), len(s.frames), len(s.views))
+	left := fmt.Sprintf("%d patched bytes, %d pages, %d views", len(s.patches), len(s.frames), len(s.views))
+	if s.closed.some {
+		left += fmt.Sprintf(", frames %v to %v restricted", s.closed.first, s.closed.last)
+	}
+	return left
 }
 
 // parse reads a journal. torn says that it ends within a record. A file that ends

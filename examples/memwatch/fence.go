@@ -22,13 +22,14 @@ type fence interface {
 }
 
 // domain is what a fence does to a guest. A [journal.Domain] is one, so that the
-// view of a program that was killed can be taken away.
+// fence of a program that was killed can be taken away.
 type domain interface {
 	AltP2M() (bool, error)
 	SetAltP2M(on bool) error
 	CreateView() (xen.View, error)
 	SetViewAccess(v xen.View, gfn xen.GFN, a xen.Access) error
 	SwitchView(v xen.View) error
+	Restricting(first xen.GFN, n uint32) error
 	Pause() error
 	Unpause() error
 }
@@ -61,6 +62,9 @@ func newFence(dom domain, mon monitor, t target, a xen.Access, noViews bool) (_ 
 	}
 	f := &domainFence{mon: mon, closed: a, stepping: map[xen.VCPU][]xen.GFN{}}
 	for gfn := range t.spans {
+		if err := dom.Restricting(gfn, 1); err != nil {
+			return nil, err
+		}
 		if err := mon.SetAccess(gfn, 1, a); err != nil {
 			return nil, fmt.Errorf("frame %#x: %w", uint64(gfn), err)
 		}

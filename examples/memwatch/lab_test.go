@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -161,7 +162,8 @@ func TestLabMemWatchKernel(t *testing.T) {
 }
 
 // The program is killed while a process of the guest stands before a closed frame.
-// A recovery lets it go on, with its number right, and the next one sees all.
+// A recovery lets it go on, with its number right and the frame open, and the next
+// one sees all.
 func TestLabMemWatchKilled(t *testing.T) {
 	if !labtest.VMX() {
 		t.Skip("restricting access to memory needs an Intel processor")
@@ -179,13 +181,18 @@ func TestLabMemWatchKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	const writes, seen = 5000, 20
-	for i := range labtest.Count(10) {
+	for i := range 2 * labtest.Count(10) {
+		views := i%2 == 0
+		var how []string
+		if !views {
+			how = []string{"-noviews"}
+		}
 		c := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go /tmp/end; exec workload memory -writes %d -reads %d -wait /tmp/go -hold /tmp/end", writes, writes))
 		m := c.WaitLine(ctx, regexp.MustCompile(`memory ready pid=(\d+) addr=0x([0-9a-f]+)`))
 		pid, _ := strconv.ParseInt(m[1], 10, 32)
 		va, _ := strconv.ParseUint(m[2], 16, 64)
 		at := frame(t, g, int32(pid), va)
-		p := sessiontest.Itself(t, mainVar, "-domain", g.Name(), "-gfn", fmt.Sprint(uint64(at.GFN())), "-offset", fmt.Sprint(at.Offset()), "-len", "8", "-access", "rw")
+		p := sessiontest.Itself(t, mainVar, append(how, "-domain", g.Name(), "-gfn", fmt.Sprint(uint64(at.GFN())), "-offset", fmt.Sprint(at.Offset()), "-len", "8", "-access", "rw")...)
 		p.Msg.Await(t, "watching", 1)
 		g.MustExec(ctx, "touch /tmp/go")
 		p.Out.Await(t, "\n", seen)
@@ -208,8 +215,11 @@ func TestLabMemWatchKilled(t *testing.T) {
 		if err != nil {
 			t.Fatalf("kill %d: %v", i, err)
 		}
-		if !r.Ring || !r.AltP2M || r.Views != 1 {
+		if !r.Ring || r.AltP2M != views || r.Reopened == views || views && r.Views != 1 {
 			t.Errorf("kill %d: recovered %+v", i, r)
+		}
+		if a := allowed(t, dom, at.GFN()); a != xen.AccessRWX {
+			t.Errorf("kill %d: the frame is left as %v", i, a)
 		}
 		if on, err := dom.AltP2M(); on || err != nil {
 			t.Errorf("altp2m is on: %v, %v", on, err)
@@ -228,4 +238,18 @@ func TestLabMemWatchKilled(t *testing.T) {
 			t.Errorf("kill %d: the next one saw %d writes of 1", i, n)
 		}
 	}
+}
+
+// allowed is what the guest may do with a frame.
+func allowed(t *testing.T, d *xen.Domain, gfn xen.GFN) xen.Access {
+	t.Helper()
+	m, err := d.OpenMonitor(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := m.Access(gfn)
+	if err := errors.Join(err, m.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return a
 }

@@ -6,8 +6,8 @@
 // The frames of the range are closed to the guest in an altp2m view, and each
 // access is stepped over in the guest's own, so that none is lost. Without altp2m
 // they are closed for the whole domain. It needs an Intel processor. Of a program
-// that was killed, recover takes the view and the ring away. Not run: guests of
-// several vCPUs, and a kill -9 of a program with -noviews.
+// that was killed, recover takes the view and the ring away and opens the frames.
+// Not run: guests of several vCPUs.
 package main
 
 import (

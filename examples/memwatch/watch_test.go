@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"io"
 	"testing"
 	"time"
@@ -113,6 +114,7 @@ type fakeDomain struct {
 	closed     map[xen.GFN]xen.Access
 	fail       string
 	noAltP2M   bool
+	noted      []xen.GFN
 }
 
 var errFake = errors.New("fake")
@@ -163,6 +165,14 @@ func (d *fakeDomain) SwitchView(v xen.View) error {
 	return nil
 }
 
+func (d *fakeDomain) Restricting(first xen.GFN, n uint32) error {
+	if n != 1 {
+		return errFake
+	}
+	d.noted = append(d.noted, first)
+	return d.try("note")
+}
+
 func (d *fakeDomain) Pause() error   { d.paused = true; return nil }
 func (d *fakeDomain) Unpause() error { d.paused = false; return nil }
 
@@ -209,9 +219,17 @@ func TestViewFence(t *testing.T) {
 
 func TestDomainFence(t *testing.T) {
 	m := &fakeMonitor{closed: map[xen.GFN]xen.Access{}}
-	f, err := newFence(&fakeDomain{noAltP2M: true}, m, target{spans: map[xen.GFN]span{5: {0, 8}, 6: {0, 8}}}, xen.AccessRX, false)
+	spans := target{spans: map[xen.GFN]span{5: {0, 8}, 6: {0, 8}}}
+	if _, err := newFence(&fakeDomain{noAltP2M: true, fail: "note"}, m, spans, xen.AccessRX, false); !errors.Is(err, errFake) || len(m.closed) > 0 {
+		t.Errorf("not written down: %v, but done: %v", err, m.closed)
+	}
+	d := &fakeDomain{noAltP2M: true}
+	f, err := newFence(d, m, spans, xen.AccessRX, false)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if slices.Sort(d.noted); !slices.Equal(d.noted, []xen.GFN{5, 6}) {
+		t.Errorf("written down: %v", d.noted)
 	}
 	at := func(v xen.VCPU, gfn xen.GFN) *xen.Request {
 		return &xen.Request{VCPU: v, Access: xen.MemAccess{GFN: gfn}}

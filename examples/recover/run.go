@@ -88,6 +88,9 @@ func report(w io.Writer, r *journal.Report, done bool) {
 	if r.Ring {
 		line("the monitor's ring is gone, with its events; vCPUs that waited for an answer run on")
 	}
+	if r.Reopened {
+		line("the guest may do everything again with the frames that were watched")
+	}
 	if r.AltP2M {
 		line("altp2m is off, %d views dropped", r.Views)
 	}
