@@ -20,16 +20,18 @@ import (
 // What a hit may cost the guest, against the plain C monitor and against two trips
 // through the ring.
 const (
-	mostOfC         = 1.1
-	mostOfCEmulated = 1.25
-	mostOfTwoTrips  = 0.6
+	mostOfC        = 1.1
+	mostOfTwoTrips = 0.6
+	// What Xen emulates takes up to a tenth more or less from one time to the next.
+	mostOfCEmulated = 1.2
 )
 
 // A hit costs the guest little more than with the plainest monitor that can be
 // written in C, which does nothing else, and not much more than half of one that
-// is stepped over in two trips. All are of the same instruction, in one guest, by the
-// guest's clock, which counts instructions in the VMX lane. What the calls take
-// without a monitor is not counted.
+// is stepped over in two trips. All are of the same instruction of one process, by the
+// guest's clock, which counts instructions in the VMX lane: where the process has its
+// stack and page tables decides what Xen's emulator takes, by up to a quarter. What
+// the calls take without a monitor is not counted.
 func TestLabYardstick(t *testing.T) {
 	if !labtest.VMX() {
 		t.Skip("the SVM lane's clock is this machine's, and tells nothing of cost")
@@ -42,7 +44,12 @@ func TestLabYardstick(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("% x at %v, %d calls", code, at, n)
-	unmonitored := timeCalls(t, g, n, func() {})
+	strategies := []breakpoint.Strategy{
+		breakpoint.PatchedByte, breakpoint.ViewByInstruction, breakpoint.ViewEmulate, breakpoint.ViewFastStep, breakpoint.ViewTwoTrips,
+	}
+	caller := startCaller(t, g, n, 2+len(strategies))
+	unmonitored := caller.round(t)
+	t.Logf("%d calls, unmonitored: %.2f us each", n, float64(unmonitored)/float64(n))
 	cost := func(name string, us int) float64 {
 		c := float64(us-unmonitored) / float64(n)
 		t.Logf("%d hits, %s: %.2f us of the guest's time each, with the call %.2f us", n, name, c, float64(us)/float64(n))
@@ -51,27 +58,23 @@ func TestLabYardstick(t *testing.T) {
 		}
 		return c
 	}
-	t.Logf("%d calls, unmonitored: %.2f us each", n, float64(unmonitored)/float64(n))
-	c := cost("the C monitor", timeC(t, g, k, at, code, n))
+	c := cost("the C monitor", timeC(t, caller, k, at, code))
 	ours := map[breakpoint.Strategy]float64{}
-	for _, how := range []breakpoint.Strategy{
-		breakpoint.PatchedByte, breakpoint.ViewByInstruction, breakpoint.ViewEmulate, breakpoint.ViewFastStep, breakpoint.ViewTwoTrips,
-	} {
-		ours[how] = cost(how.String(), timeOurs(t, g, k, how, at, n))
+	for _, how := range strategies {
+		ours[how] = cost(how.String(), timeOurs(t, caller, k, how, at))
 	}
-	// What Xen emulates costs up to a quarter more from one boot to the next, of ours
-	// as of the C monitor's.
-	if r := ours[breakpoint.PatchedByte] / c; r > mostOfCEmulated {
-		t.Errorf("%v: %.3f times the C monitor's cost, want at most %v", breakpoint.PatchedByte, r, mostOfCEmulated)
-	} else {
-		t.Logf("%v: %.3f times the C monitor's cost", breakpoint.PatchedByte, r)
-	}
-	for _, how := range []breakpoint.Strategy{breakpoint.ViewByInstruction, breakpoint.ViewFastStep} {
-		if r := ours[how] / c; r > mostOfC {
-			t.Errorf("%v: %.3f times the C monitor's cost, want at most %v", how, r, mostOfC)
+	for _, how := range []breakpoint.Strategy{breakpoint.PatchedByte, breakpoint.ViewByInstruction, breakpoint.ViewFastStep} {
+		most := mostOfC
+		if how == breakpoint.PatchedByte {
+			most = mostOfCEmulated
+		}
+		if r := ours[how] / c; r > most {
+			t.Errorf("%v: %.3f times the C monitor's cost, want at most %v", how, r, most)
 		} else {
 			t.Logf("%v: %.3f times the C monitor's cost", how, r)
 		}
+	}
+	for _, how := range []breakpoint.Strategy{breakpoint.ViewByInstruction, breakpoint.ViewFastStep} {
 		if r := ours[how] / ours[breakpoint.ViewTwoTrips]; r > mostOfTwoTrips {
 			t.Errorf("%v: %.3f times the cost of two trips, want at most %v", how, r, mostOfTwoTrips)
 		} else {
@@ -107,21 +110,29 @@ func (g *target) working(symbol string) (at vmi.VirtAddr, code [16]byte, err err
 	return 0, code, fmt.Errorf("%s begins with nothing", symbol)
 }
 
-// timeCalls returns the microseconds that n calls take a process of the guest.
-// between is called before them, when the process is there.
-func timeCalls(t *testing.T, g *labtest.Guest, n int, between func()) (us int) {
+// A caller is a process of the guest that makes n calls in each round.
+type caller struct {
+	guest   *labtest.Guest
+	command *labtest.Command
+	n, next int
+}
+
+// startCaller returns when the process is there. It ends after its last round.
+func startCaller(t *testing.T, g *labtest.Guest, n, rounds int) *caller {
 	t.Helper()
 	ctx := t.Context()
-	// It begins when what has told it to is gone.
-	calls := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload calls -kind getppid -n %d -wait /tmp/go -delay 200ms", n))
-	calls.WaitLine(ctx, regexp.MustCompile(`calls ready pid=(\d+) `))
-	between()
-	g.MustExec(ctx, "touch /tmp/go")
-	out, status := calls.Wait(ctx)
-	m := regexp.MustCompile(`calls us=(\d+)`).FindStringSubmatch(out)
-	if status != 0 || m == nil {
-		t.Fatalf("the guest says, with status %d: %q", status, out)
-	}
+	command := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go.*; exec workload rounds -kind getppid -n %d -rounds %d -wait /tmp/go -delay 200ms", n, rounds))
+	command.WaitLine(ctx, regexp.MustCompile(`rounds ready`))
+	return &caller{guest: g, command: command, n: n}
+}
+
+// round returns the microseconds that the calls of a round take. They begin when
+// the guest's process that has told it to is gone.
+func (c *caller) round(t *testing.T) (us int) {
+	t.Helper()
+	c.guest.MustExec(t.Context(), fmt.Sprintf("touch /tmp/go.%d", c.next))
+	m := c.command.WaitLine(t.Context(), regexp.MustCompile(fmt.Sprintf(`round %d us=(\d+)`, c.next)))
+	c.next++
 	us, err := strconv.Atoi(m[1])
 	if err != nil {
 		t.Fatal(err)
@@ -130,18 +141,17 @@ func timeCalls(t *testing.T, g *labtest.Guest, n int, between func()) (us int) {
 }
 
 // timeOurs has the breakpoint be the engine's.
-func timeOurs(t *testing.T, g *labtest.Guest, k *target, how breakpoint.Strategy, at vmi.VirtAddr, n int) (us int) {
+func timeOurs(t *testing.T, c *caller, k *target, how breakpoint.Strategy, at vmi.VirtAddr) (us int) {
 	t.Helper()
 	s, stop := k.begin(t, how)
 	hits := 0
-	us = timeCalls(t, g, n, func() {
-		_, err := s.engine.Insert(s.kernel.AddressSpace(), at, func(*xen.Request) xen.Response { hits++; return xen.Response{} })
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
+	_, err := s.engine.Insert(s.kernel.AddressSpace(), at, func(*xen.Request) xen.Response { hits++; return xen.Response{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	us = c.round(t)
 	stop()
-	checkHits(t, how.String(), hits, n)
+	checkHits(t, how.String(), hits, c.n)
 	return us
 }
 
@@ -156,7 +166,7 @@ func checkHits(t *testing.T, name string, hits, n int) {
 }
 
 // timeC has the breakpoint be the C monitor's.
-func timeC(t *testing.T, g *labtest.Guest, k *target, at vmi.VirtAddr, code [16]byte, n int) (us int) {
+func timeC(t *testing.T, c *caller, k *target, at vmi.VirtAddr, code [16]byte) (us int) {
 	t.Helper()
 	pa, err := k.kernel.AddressSpace().Translate(at)
 	if err != nil {
@@ -164,11 +174,9 @@ func timeC(t *testing.T, g *labtest.Guest, k *target, at vmi.VirtAddr, code [16]
 	}
 	// It is to be there to the end, whoever else makes the call.
 	const enough = 1 << 40
-	var stop func() int
-	us = timeCalls(t, g, n, func() {
-		stop = labtest.StartC(t, fmt.Sprint(g.DomID()), fmt.Sprintf("%x", uint64(at)), fmt.Sprintf("%x", uint64(pa.GFN())),
-			fmt.Sprint(uint64(enough)), fmt.Sprintf("%x", code))
-	})
-	checkHits(t, "the C monitor", stop(), n)
+	stop := labtest.StartC(t, fmt.Sprint(c.guest.DomID()), fmt.Sprintf("%x", uint64(at)), fmt.Sprintf("%x", uint64(pa.GFN())),
+		fmt.Sprint(uint64(enough)), fmt.Sprintf("%x", code))
+	us = c.round(t)
+	checkHits(t, "the C monitor", stop(), c.n)
 	return us
 }

@@ -18,17 +18,15 @@ import (
 )
 
 // What an event may cost the guest, and how fast memory is to be mapped, measured
-// by plain C programs on Xen's own libraries. The aim of the latter is 0.95, which is
-// about reached page by page. Of much memory at a time it is not, where dom0 has one
-// processor: in each system call that takes longer than 10 ms Go's monitor thread
-// looks some sixty times for what else there is to do, at 17,000 instructions each.
+// by plain C programs on Xen's own libraries. The aim of the latter is 0.95; measured
+// are 0.96 of much memory at a time, and 0.99 to 1.07 page by page.
 //
 // Of events that the guest does not wait for, eight fill the ring and are answered
-// together, which is measured with up to 1.14.
+// together, which is measured with 1.08 to 1.1.
 const (
 	mostOfC      = 1.1
-	mostOfCAsync = 1.25
-	leastOfC     = 0.7
+	mostOfCAsync = 1.2
+	leastOfC     = 0.94
 )
 
 // An event costs the guest hardly more than with a monitor in C: one that it waits
@@ -113,7 +111,7 @@ func TestLabYardstickMap(t *testing.T) {
 	g := sharedGuest(t)
 	d := lookup(t, g)
 	const first = 0x1000 // 16 MiB, where the guest has memory
-	for _, tc := range []struct{ frames, rounds int }{{2048, labtest.Count(50)}, {1, labtest.Count(5000)}} {
+	for _, tc := range []struct{ frames, rounds int }{{2048, labtest.Count(200)}, {1, labtest.Count(5000)}} {
 		out, err := exec.Command("mapframes", fmt.Sprint(g.DomID()), fmt.Sprint(first), fmt.Sprint(tc.frames), fmt.Sprint(tc.rounds)).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -126,8 +124,8 @@ func TestLabYardstickMap(t *testing.T) {
 		for i := range gfns {
 			gfns[i] = xen.GFN(first + i)
 		}
-		begin, sum := time.Now(), 0
-		for range tc.rounds {
+		sum := 0
+		round := func() {
 			f, err := d.MapFrames(gfns, false)
 			if err != nil {
 				t.Fatal(err)
@@ -142,6 +140,11 @@ func TestLabYardstickMap(t *testing.T) {
 			if err := f.Close(); err != nil {
 				t.Fatal(err)
 			}
+		}
+		round() // in which Go's monitor thread sees that there is nothing else to do
+		begin := time.Now()
+		for range tc.rounds {
+			round()
 		}
 		ours := time.Since(begin).Microseconds()
 		rate := float64(c) / float64(ours)

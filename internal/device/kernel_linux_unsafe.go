@@ -72,8 +72,10 @@ func (Kernel) XenStore() (io.ReadWriteCloser, error) {
 type kernelFile struct{ fd atomic.Int64 }
 
 func (f *kernelFile) Ioctl(req uint32, arg unsafe.Pointer) (int, error) {
-	// Never retried: a hypercall may have had its effect when it fails.
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(f.fd.Load()), uintptr(req), uintptr(arg))
+	// Never retried: a hypercall may have had its effect when it fails. None waits
+	// for anybody, so that Go's scheduler need not be told: it would take the
+	// processor away meanwhile.
+	n, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(f.fd.Load()), uintptr(req), uintptr(arg))
 	runtime.KeepAlive(arg)
 	if errno != 0 {
 		return int(n), errno
@@ -86,10 +88,21 @@ func (f *kernelFile) Map(length int, writable bool) ([]byte, error) {
 	if writable {
 		prot |= unix.PROT_WRITE
 	}
-	return unix.Mmap(int(f.fd.Load()), 0, length, prot, unix.MAP_SHARED)
+	p, err := unix.MmapPtr(int(f.fd.Load()), 0, nil, uintptr(length), prot, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*byte)(p), length), nil
 }
 
-func (f *kernelFile) Unmap(b []byte) error { return unix.Munmap(b) }
+func (f *kernelFile) Unmap(b []byte) error {
+	// It takes Xen as long as an ioctl does, for each page.
+	_, _, errno := unix.RawSyscall(unix.SYS_MUNMAP, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
 
 func (f *kernelFile) Read(p []byte) (int, error) {
 	for {

@@ -97,12 +97,47 @@ func TestLabProcCost(t *testing.T) {
 	if again != 0 {
 		t.Errorf("again: %d calls", again)
 	}
-	start = time.Now()
-	for n := 0; n < size; n += piece {
-		copy(copied, buf)
-	}
-	memcpy := time.Since(start)
+	memcpy := copyMapped(t, d, buf, guest)
 	rate := func(d time.Duration) float64 { return float64(size) / 1e6 / d.Seconds() }
-	t.Logf("the guest's %d MiB: %v with %d calls, then %v: %.0f MB/s, a copy of as much runs at %.0f MB/s, %.2f of it",
-		size>>20, took, calls, warm, rate(warm), rate(memcpy), memcpy.Seconds()/warm.Seconds())
+	of := memcpy.Seconds() / warm.Seconds()
+	t.Logf("the guest's %d MiB: %v with %d calls, then %v: %.0f MB/s, plain copies of the same frames run at %.0f MB/s, %.2f of it",
+		size>>20, took, calls, warm, rate(warm), rate(memcpy), of)
+}
+
+// copyMapped copies the guest's memory below end out of mappings of its own, to
+// buf, and returns how long that takes.
+func copyMapped(t *testing.T, d *xen.Domain, buf []byte, end vmi.PhysAddr) (took time.Duration) {
+	t.Helper()
+	piece := vmi.PhysAddr(len(buf))
+	var all []*xen.Frames
+	defer func() {
+		for _, f := range all {
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	gfns := make([]xen.GFN, len(buf)/xen.PageSize)
+	for at := piece; at < end; at += piece {
+		for i := range gfns {
+			gfns[i] = at.GFN() + xen.GFN(i)
+		}
+		f, err := d.MapFrames(gfns, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, f)
+	}
+	for range 2 { // the first copy has the processor find them
+		start := time.Now()
+		for _, f := range all {
+			for i := range f.Len() {
+				if p, err := f.Frame(i); err == nil {
+					copy(buf[i*xen.PageSize:], p)
+				}
+			}
+		}
+		took = time.Since(start)
+	}
+	return took
 }

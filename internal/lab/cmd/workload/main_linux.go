@@ -16,6 +16,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"calls", "make exactly -n system calls of one kind", calls},
+		{"rounds", "make -n system calls of one kind each time that it is told to, and print how long they took", rounds},
 		{"busy", "make other system calls and burn CPU until SIGTERM, then print the counts", busy},
 		{"cr3switch", "two processes hand a byte to each other over pipes", cr3switch},
 		{"int3", "run a process into a breakpoint that a debugger in the guest has set", int3},

@@ -104,7 +104,7 @@ func TestHashSymbols(t *testing.T) {
 }
 
 func TestUnknownCommand(t *testing.T) {
-	for _, args := range [][]string{nil, {"nonsense"}, {"calls", "-kind", "nonsense"}, {"calls", "-n", "-1"}, {"busy", "-kinds", "nonsense"}} {
+	for _, args := range [][]string{nil, {"nonsense"}, {"calls", "-kind", "nonsense"}, {"calls", "-n", "-1"}, {"rounds"}, {"busy", "-kinds", "nonsense"}} {
 		if run(args) == nil {
 			t.Errorf("%q succeeds", args)
 		}
