@@ -21,6 +21,7 @@ type page struct {
 	gfn  xen.GFN
 	data *[xen.PageSize]byte
 	in   *mapping
+	next *page // of the same mapping: often the frame behind this one
 }
 
 // noGFN is no frame: it is above maxGFN, and no address leads to it.
@@ -68,6 +69,15 @@ func (c *cache) lookup(g xen.GFN) *page {
 	}
 	p.in.touch()
 	return p
+}
+
+// after returns the page of the frame behind that of p, or nil.
+func (c *cache) after(p *page) *page {
+	g := p.gfn + 1
+	if p.next != nil && p.next.gfn == g {
+		return p.next
+	}
+	return c.lookup(g)
 }
 
 // touch keeps a mapping in the cache for another round of the clock.
@@ -127,14 +137,17 @@ func (c *cache) longWalk(root PhysAddr, shift uint, va VirtAddr) (PhysAddr, *ato
 
 // insert adds the pages that the cache lacks and returns what is to be unmapped.
 func (c *cache) insert(m *mapping, data []*[xen.PageSize]byte) []Frames {
-	added := false
+	var last *page
 	for i, g := range m.gfns {
 		if _, ok := c.pages[g]; !ok && data[i] != nil {
-			c.pages[g] = &page{g, data[i], m}
-			added = true
+			p := &page{gfn: g, data: data[i], in: m}
+			if c.pages[g] = p; last != nil {
+				last.next = p
+			}
+			last = p
 		}
 	}
-	if !added {
+	if last == nil {
 		return []Frames{m.frames}
 	}
 	m.used.Store(true)

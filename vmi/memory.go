@@ -201,11 +201,10 @@ const longestRun = 64
 func (m *Memory) copyRun(p []byte, f *page, a PhysAddr) (n int) {
 	for range longestRun {
 		n += copy(p[n:], f.data[(a+PhysAddr(n)).Offset():])
-		next := a + PhysAddr(n)
-		if n == len(p) || next.GFN() > maxGFN {
+		if n == len(p) || f.gfn == maxGFN {
 			break
 		}
-		if f = m.cache.lookup(next.GFN()); f == nil {
+		if f = m.cache.after(f); f == nil {
 			break
 		}
 	}
