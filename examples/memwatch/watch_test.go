@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
