@@ -255,6 +255,17 @@ func (d *Domain) fail(op string, err error, advice string) error {
 	return fail(op, d.id, err, advice)
 }
 
+// failAs is fail for an error that matches kind, unless that is nil, whatever its
+// errno says.
+func (d *Domain) failAs(op string, kind, err error, advice string) error {
+	err = d.fail(op, err, advice)
+	var e *Error
+	if kind != nil && errors.As(err, &e) {
+		e.kind = kind
+	}
+	return err
+}
+
 // gone returns an error that matches ErrNoDomain if the domain is dead or
 // dying, else nil.
 func (d *Domain) gone() error {

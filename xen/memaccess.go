@@ -105,12 +105,7 @@ func (d *Domain) failAccess(op string, err error) error {
 		}
 		kind, advice = ErrNotFound, "the domain has no memory there"
 	}
-	if kind == nil {
-		return d.fail(op, err, "")
-	}
-	e := &Error{Op: op, Domain: d.id, Advice: advice, kind: kind, cause: err}
-	errors.As(err, &e.Errno)
-	return e
+	return d.failAs(op, kind, err, advice)
 }
 
 // restoreAccess allows everything that was not allowed. It needs the ring.

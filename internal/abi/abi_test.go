@@ -45,7 +45,7 @@ var structs = []any{
 	DebugOp{}, Domctl{}, GetDomainInfo{}, HVMContext{}, HVMContextPartial{}, MaxMem{}, MonitorCtrlReg{},
 	MonitorMSR{}, MonitorOp{}, MonitorRequest{}, MonitorSync{}, VMEventOp{},
 	AccessOp{}, DMOp{}, HVMHWCPU{}, HVMParam{}, HVMSaveDescriptor{}, InjectEvent{},
-	CompileInfo{}, FlaskOp{}, GetDomainInfoList{}, MemoryReservation{}, MulticallEntry{}, PhysInfo414{}, PhysInfo417{}, ReadConsole{}, Sysctl{},
+	CompileInfo{}, FlaskOp{}, GetDomainInfoList{}, MemSharingFork{}, MemoryReservation{}, MulticallEntry{}, PhysInfo414{}, PhysInfo417{}, ReadConsole{}, Sysctl{},
 	EventCPUID{}, EventCtrlReg{}, EventDebug{}, EventDescAccess{}, EventMSR{}, EventMemAccess{}, EventSingleStep{}, EventVMExit{}, FastSingleStep{}, RegsV6{}, RegsV7{}, VMEventHeader{},
 	EvtchnBindInterdomain{}, EvtchnBindUnbound{}, EvtchnPort{}, PrivcmdDMOp{}, PrivcmdDMOpBuf{}, PrivcmdHypercall{}, PrivcmdMmapBatchV2{}, PrivcmdResource{},
 }

@@ -6,7 +6,31 @@ const (
 	MemPopulatePhysmap     = 6
 	MemMaximumGPFN         = 14
 	MemAccessOp            = 21
+	MemSharingOp           = 22
 )
+
+// Operations of MemSharingFork, and its flags: the last two are of a reset, from
+// 4.17 on.
+const (
+	SharingFork      = 9
+	SharingForkReset = 10
+
+	ForkWithIOMMUAllowed = 1 << 0
+	ForkBlockInterrupts  = 1 << 1
+	ForkResetState       = 1 << 2
+	ForkResetMemory      = 1 << 3
+)
+
+// MemSharingFork is struct xen_mem_sharing_op with what forks take of it.
+type MemSharingFork struct {
+	Op     uint8
+	Domain uint16
+	_      uint32
+	Parent uint16
+	Flags  uint16
+	Pad    uint32
+	_      [32]byte
+}
 
 // Operations of AccessOp, and the GFN that stands for pages to come.
 const (

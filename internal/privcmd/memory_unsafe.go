@@ -33,6 +33,28 @@ func (c *Conn) accessOp(a abi.AccessOp) (access uint8, err error) {
 	return p.Access, err
 }
 
+// Fork makes the domain a copy of its parent, with flags of abi.Fork*.
+func (c *Conn) Fork(dom, parent, flags uint16) error {
+	return c.sharingOp(abi.MemSharingFork{Op: abi.SharingFork, Domain: dom, Parent: parent, Flags: flags})
+}
+
+// ForkReset makes a fork what its parent is.
+func (c *Conn) ForkReset(dom, flags uint16) error {
+	return c.sharingOp(abi.MemSharingFork{Op: abi.SharingForkReset, Domain: dom, Flags: flags})
+}
+
+func (c *Conn) sharingOp(a abi.MemSharingFork) error {
+	buf, err := c.pool.Get(int(unsafe.Sizeof(a)))
+	if err != nil {
+		return err
+	}
+	defer buf.Free()
+	p := hcbuf.New[abi.MemSharingFork](buf)
+	*p = a
+	_, err = c.call(abi.HypercallMemoryOp, abi.MemSharingOp, hcbuf.Addr(p))
+	return err
+}
+
 // MapResource maps n frames of a resource of the domain, read only. The caller
 // ends with Unmap.
 func (c *Conn) MapResource(dom uint16, typ, id, first uint32, n int) ([]byte, error) {

@@ -20,7 +20,9 @@ type DomainConfig struct {
 	Frames int // populated from frame 0 on; 0 means 16
 	// NoRingPage leaves the monitor ring's parameter unset.
 	NoRingPage bool
-	AltP2M     bool // its configuration allows views
+	// Empty is a domain that was created, and no more: without memory, and paused.
+	Empty  bool
+	AltP2M bool // its configuration allows views
 	// UUID is the domain's own; zero is a new one. The same guest has it again
 	// after a reboot.
 	UUID [16]byte
@@ -70,7 +72,8 @@ type Domain struct {
 	stepping  []bool // per vCPU
 	altp2m    altp2m
 	access    map[uint64]uint8
-	deflt     uint8 // access of pages to come
+	deflt     uint8   // access of pages to come
+	parent    *Domain // of a fork
 }
 
 // AddDomain creates a domain.
@@ -105,12 +108,16 @@ func (x *Xen) AddDomain(cfg *DomainConfig) *Domain {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for gfn := range uint64(d.cfg.Frames) {
-		d.populate(gfn)
-		clear(d.page(gfn))
-	}
-	if !d.cfg.PV && !d.cfg.NoRingPage {
-		d.populate(ringGFN)
+	if cfg.Empty {
+		d.pauses = 1
+	} else {
+		for gfn := range uint64(d.cfg.Frames) {
+			d.populate(gfn)
+			clear(d.page(gfn))
+		}
+		if !d.cfg.PV && !d.cfg.NoRingPage {
+			d.populate(ringGFN)
+		}
 	}
 	x.made[cfg.ID]++
 	if d.uuid = cfg.UUID; d.uuid == [16]byte{} {

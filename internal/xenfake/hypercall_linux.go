@@ -481,6 +481,12 @@ func (x *Xen) memoryOp(cmd, arg uint64) (int64, syscall.Errno) {
 			errno = x.accessOp(a)
 		}
 		return 0, errno
+	case abi.MemSharingOp:
+		a, errno := at[abi.MemSharingFork](x, arg)
+		if errno == 0 {
+			errno = x.sharingOp(a)
+		}
+		return 0, errno
 	case abi.MemPopulatePhysmap, abi.MemDecreaseReservation:
 		// Every failure is the number of extents done: none.
 		r, errno := at[abi.MemoryReservation](x, arg)

@@ -48,6 +48,8 @@ type Config struct {
 	CR3Filter        bool
 	CR3FilterVersion uint32
 	CR3Targets       bool
+	// MemSharing is a Xen that was built with CONFIG_MEM_SHARING, for forks.
+	MemSharing bool
 	// AltP2M says that the processor and Xen's command line allow views.
 	AltP2M bool
 }

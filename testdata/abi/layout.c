@@ -158,6 +158,8 @@ static void hypercalls(void)
     STRUCT(AccessOp, struct xen_mem_access_op,
         F(Op, op) F(Access, access) F(DomID, domid) F(Nr, nr) F(PFN, pfn)
         F(PFNList, pfn_list) F(AccessList, access_list));
+    STRUCT(MemSharingFork, struct xen_mem_sharing_op,
+        F(Op, op) F(Domain, domain) F(Parent, u.fork.parent_domain) F(Flags, u.fork.flags) F(Pad, u.fork.pad));
     STRUCT(HVMSaveDescriptor, struct hvm_save_descriptor,
         F(TypeCode, typecode) F(Instance, instance) F(Length, length));
     STRUCT(HVMParam, struct xen_hvm_param, F(DomID, domid) F(Index, index) F(Value, value));
@@ -343,6 +345,15 @@ static void constants(void)
     N(MemPopulatePhysmap, XENMEM_populate_physmap);
     N(MemMaximumGPFN, XENMEM_maximum_gpfn);
     N(MemAccessOp, XENMEM_access_op);
+    N(MemSharingOp, XENMEM_sharing_op);
+    N(SharingFork, XENMEM_sharing_op_fork);
+    N(SharingForkReset, XENMEM_sharing_op_fork_reset);
+    N(ForkWithIOMMUAllowed, XENMEM_FORK_WITH_IOMMU_ALLOWED);
+    N(ForkBlockInterrupts, XENMEM_FORK_BLOCK_INTERRUPTS);
+#if XEN_MINOR >= 17
+    N(ForkResetState, XENMEM_FORK_RESET_STATE);
+    N(ForkResetMemory, XENMEM_FORK_RESET_MEMORY);
+#endif
     N(AccessOpSet, XENMEM_access_op_set_access);
     N(AccessOpGet, XENMEM_access_op_get_access);
     N(ResourceGrantTable, XENMEM_resource_grant_table);

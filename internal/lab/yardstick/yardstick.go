@@ -1,6 +1,6 @@
 // Package yardstick builds what the library's costs are measured against: a
 // monitor of one kind of event, and a program that maps memory, in plain C on
-// Xen's own libraries.
+// Xen's own libraries; and what makes a domain that no toolstack has a command for.
 package yardstick
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 // names are those of the programs, in dom0.
-var names = []string{"stepover", "mapframes"}
+var names = []string{"stepover", "mapframes", "emptydomain"}
 
 // Headers is the package that they are compiled with; the libraries are
 // those that Xen's tools in dom0 come with.

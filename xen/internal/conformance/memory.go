@@ -13,6 +13,11 @@ var memoryChecks = []check{
 	{name: "populate and remove a frame", run: populate},
 	{name: "HVM parameters", run: params},
 	{name: "grant table", run: grantTable},
+	{name: "no fork", run: func(e *env) {
+		e.want("ResetFork", e.dom.ResetFork(xen.ForkReset{State: true, Memory: true}), xen.ErrNotSupported)
+		e.want("Fork of itself", e.dom.Fork(e.dom.ID(), nil), xen.ErrExists)
+		e.want("Fork of a domain with memory", e.dom.Fork(0, nil), xen.ErrExists)
+	}},
 	{name: "access", needs: memAccess, run: access, absent: func(e *env) error {
 		m := e.monitor()
 		e.want("SetDefaultAccess", m.SetDefaultAccess(xen.AccessRWX), xen.ErrNotSupported)
