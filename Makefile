@@ -13,7 +13,7 @@ VMXLANES  := ./internal/lab/labtest ./xen ./vmi ./breakpoint
 VMXTRACED := ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace ./examples/memwatch ./examples/uprobe
 PATCHED   := ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch
 
-.PHONY: lab-svm-4.14 lab-svm-4.20 lab-vmx-4.14 lab-vmx-4.20 demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-vmx-traced lab-table1 lab-host lab soak table1 abi fuzz clean
+.PHONY: lab-svm-4.14 lab-svm-4.20 lab-vmx-4.14 lab-vmx-4.20 demo test check unit lanes lab-svm lab-vmx lab-svm-patched lab-vmx-patched lab-vmx-traced lab-table1 lab-host lab soak table1 abi fuzz fuzz-guest clean
 
 # Boots Xen in the VMX lane and traces one process of a guest.
 demo:
@@ -48,6 +48,10 @@ fuzz:
 			echo "$$p $$f: $$(grep -o 'execs: [0-9]*' bin/fuzz.log | tail -1)"; \
 		done; \
 	done
+
+# What decodes the guest's memory begins with a whole guest's: soak's.
+fuzz-guest:
+	@$(MAKE) --no-print-directory fuzz FUZZED="./vmi ./vmi/linux ./vmi/linux/strace ./examples/bashspy"
 
 # Sizes, offsets and numbers of Xen's and Linux's headers, by a C compiler: as
 # committed, or it fails and shows what changed.
