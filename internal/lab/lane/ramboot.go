@@ -25,6 +25,7 @@ type ramImage struct {
 const (
 	romAddr    = 0xd0000
 	infoAddr   = 112 << 20 // Xen itself lies below
+	smallAddr  = infoAddr + 64<<10
 	moduleAddr = 128 << 20
 	pageSize   = 4096
 )
@@ -38,12 +39,7 @@ func ramBoot(s *Spec) (rom string, images []ramImage, err error) {
 	images = append(images, xen)
 	next := uint32(moduleAddr)
 	var mods []module
-	type boot struct{ file, args string }
-	modules := []boot{{s.Kernel, "kernel " + strings.Join(s.kernelArgs(), " ")}, {s.Initrd, "initrd"}}
-	for _, file := range s.Modules {
-		modules = append(modules, boot{file, "module"})
-	}
-	for _, m := range modules {
+	for _, m := range []struct{ file, args string }{{s.Kernel, "kernel " + strings.Join(s.kernelArgs(), " ")}, {s.Initrd, "initrd"}} {
 		fi, err := os.Stat(m.file)
 		if err != nil {
 			return "", nil, err
@@ -56,9 +52,28 @@ func ramBoot(s *Spec) (rom string, images []ramImage, err error) {
 		images = append(images, ramImage{m.file, next})
 		next = (end + pageSize - 1) &^ (pageSize - 1)
 	}
+	// Bochs loads four files at most: further modules lie in the last one.
+	var small []byte
+	for _, file := range s.Modules {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return "", nil, err
+		}
+		start := smallAddr + uint32(len(small))
+		mods = append(mods, module{start, start + uint32(len(b)), "module"})
+		small = append(small, b...)
+		small = append(small, make([]byte, -len(b)&(pageSize-1))...)
+	}
 	info := ramImage{filepath.Join(s.Dir, "multiboot.ram"), infoAddr}
 	// The first word of a command line is the loader's name for the image.
-	if err := os.WriteFile(info.file, multibootInfo("xen "+strings.Join(s.xenArgs(), " "), mods, s.MemoryMiB), 0o644); err != nil {
+	b := multibootInfo("xen "+strings.Join(s.xenArgs(), " "), mods, s.MemoryMiB)
+	if len(b) > smallAddr-infoAddr || len(small) > moduleAddr-smallAddr {
+		return "", nil, fmt.Errorf("%d bytes of boot information and %d of modules do not fit below the kernel", len(b), len(small))
+	}
+	if len(small) > 0 {
+		b = append(append(b, make([]byte, smallAddr-infoAddr-len(b))...), small...)
+	}
+	if err := os.WriteFile(info.file, b, 0o644); err != nil {
 		return "", nil, err
 	}
 	rom = filepath.Join(s.Dir, "boot.rom")
