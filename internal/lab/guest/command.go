@@ -21,7 +21,7 @@ const lineRoom = 2000
 type Command struct {
 	guest *Guest
 	token string
-	from  int // where in the console it begins
+	from  int64 // where in the console it begins
 	pid   int
 }
 
@@ -62,11 +62,11 @@ var commands atomic.Uint64
 
 func (g *Guest) begin(ctx context.Context, command, mode string) (*Command, error) {
 	token := fmt.Sprintf("%d.%d", os.Getpid(), commands.Add(1))
-	seen, err := g.console.Bytes()
+	end, err := g.console.end()
 	if err != nil {
 		return nil, err
 	}
-	c := &Command{guest: g, token: token, from: len(seen)}
+	c := &Command{guest: g, token: token, from: end}
 	for _, line := range commandLines(token, command, mode) {
 		if err := g.send(line); err != nil {
 			return nil, err
@@ -117,11 +117,11 @@ func (c *Command) PID() int { return c.pid }
 // Output is what the console shows since the command's beginning, other
 // commands' output included, up to its end if it has ended.
 func (c *Command) Output() (string, error) {
-	b, err := c.guest.console.Bytes()
+	b, err := c.guest.console.since(c.from)
 	if err != nil {
 		return "", err
 	}
-	return c.cut(string(b[min(c.from, len(b)):])), nil
+	return c.cut(string(b)), nil
 }
 
 func (c *Command) cut(s string) string {

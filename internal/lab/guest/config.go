@@ -49,7 +49,11 @@ func (s Spec) XLConfig(kernel, ramdisk string) (string, error) {
 	}
 	// A guest that ended must stay to be seen; the lab destroys it.
 	for _, event := range []string{"on_poweroff", "on_reboot", "on_crash", "on_watchdog"} {
-		line("%s = %q", event, "preserve")
+		action := "preserve"
+		if event == "on_reboot" && s.Restarts {
+			action = "restart"
+		}
+		line("%s = %q", event, action)
 	}
 	return b.String(), nil
 }

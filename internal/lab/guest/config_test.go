@@ -44,6 +44,7 @@ on_reboot = "preserve"
 on_crash = "preserve"
 on_watchdog = "preserve"
 `},
+		{"made anew", Spec{Name: "g", Restarts: true}, "name = \"g\"\ntype = \"pvh\"\n" + strings.Replace(rest, `on_reboot = "preserve"`, `on_reboot = "restart"`, 1)},
 		{"everything", Spec{Name: "g_2", Kernel: "trixie", MemoryMiB: 256, VCPUs: 2, CPUs: "0-1", KASLR: true, AltP2M: true, Cmdline: "nopti"}, `name = "g_2"
 type = "pvh"
 kernel = "/k"

@@ -46,8 +46,23 @@ func TestConsoleWait(t *testing.T) {
 	if err := os.WriteFile(file, []byte("n=1\n[ 2.0] Kernel panic - not syncing: x\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Wait(context.Background(), regexp.MustCompile("never")); !errors.Is(err, ErrPanic) {
-		t.Errorf("got %v, want ErrPanic", err)
+	end, err := c.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []int64{0, end} {
+		if _, err := c.waitFrom(context.Background(), from, regexp.MustCompile("never")); !errors.Is(err, ErrPanic) {
+			t.Errorf("from %d: got %v, want ErrPanic", from, err)
+		}
+	}
+	// What was printed before is not what is waited for, and lines are whole.
+	if err := os.WriteFile(file, []byte("n=1\r\nn=2\r\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[int64]string{0: "1", 4: "2", 5: "2"} { // 4 is within the end of a line
+		if m, err := c.waitFrom(context.Background(), from, re); err != nil || m[1] != want {
+			t.Errorf("from %d: %q, %v", from, m, err)
+		}
 	}
 }
 
@@ -58,7 +73,7 @@ func TestCommandOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := &Guest{spec: Spec{Name: "g"}, console: &Console{file: file}}
-	c := &Command{guest: g, token: "1.2", from: len("earlier\n"), pid: 91}
+	c := &Command{guest: g, token: "1.2", from: int64(len("earlier\n")), pid: 91}
 	out, status, err := c.Wait(t.Context())
 	if out != "hello\nno newline" || status != 3 || err != nil {
 		t.Errorf("got %q, %d, %v", out, status, err)

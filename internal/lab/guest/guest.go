@@ -89,8 +89,11 @@ func Create(ctx context.Context, spec Spec) (_ *Guest, err error) {
 	if err := os.Remove(logFile(spec.Name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("guest: %w", err)
 	}
-	// -e: no process that waits for the guest's end; the lab destroys it.
-	if out, err := xl(ctx, "create", "-q", "-e", "-p", configFile); err != nil {
+	args := []string{"create", "-q", "-p"}
+	if !spec.Restarts {
+		args = append(args, "-e") // no process that waits for the guest's end; the lab destroys it
+	}
+	if out, err := xl(ctx, append(args, configFile)...); err != nil {
 		return nil, fmt.Errorf("guest: create %s: %w: %s%s", spec.Name, err, out, deviceModelSays(spec))
 	}
 	g, err := open(ctx, spec)

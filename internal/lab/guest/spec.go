@@ -45,6 +45,8 @@ type Spec struct {
 	// Files are files of dom0 that the guest has in addition, by their path in
 	// the guest. They are added to the standard image.
 	Files map[string]string
+	// Restarts has the toolstack make the guest anew when it reboots.
+	Restarts bool
 	// Cmdline is added to the kernel's command line.
 	Cmdline string
 	// Run are shell commands that the guest runs in the background once it is

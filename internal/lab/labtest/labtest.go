@@ -186,6 +186,15 @@ func (g *Guest) Save(ctx context.Context, file string) {
 	}
 }
 
+// RebootGuest has a guest of [StartGuest] with Restarts reboot, and returns the one in
+// its place, which is destroyed at the test's end.
+func RebootGuest(tb testing.TB, g *Guest) *Guest {
+	tb.Helper()
+	return own(tb, guest.Spec{Name: g.Name()}, func(ctx context.Context, _ guest.Spec) (*guest.Guest, error) {
+		return g.Guest.Reboot(ctx)
+	})
+}
+
 // RestoreGuest makes the guest again that was saved to a file, and destroys it at the
 // test's end.
 func RestoreGuest(tb testing.TB, name, file string) *Guest {
