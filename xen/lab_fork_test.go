@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/govmi/govmi/internal/lab/labtest"
 	"github.com/govmi/govmi/internal/lab/wire"
 	"github.com/govmi/govmi/xen"
 )
@@ -21,9 +22,8 @@ import (
 // A fork is what its parent is: each register, and the memory, which either has for
 // itself once it is written to. It runs, and a reset makes it the parent again.
 func TestLabFork(t *testing.T) {
-	needVMX(t)
-	if os.Getenv(wire.XenVar) != wire.XenFlask {
-		t.Skip("forks take a Xen with CONFIG_MEM_SHARING, which Debian's is not: lab test -lane vmx -xen flask")
+	if !labtest.VMX() || os.Getenv(wire.XenVar) != wire.XenFlask {
+		t.Skip("forks take an Intel processor and a Xen with CONFIG_MEM_SHARING, which Debian's is not: lab test -lane vmx -xen flask")
 	}
 	// Xen's reference policy lets nobody share memory.
 	dom0(t, "xl", "setenforce", "0")
