@@ -44,7 +44,7 @@ func TestLabRebooted(t *testing.T) {
 	}
 	select {
 	case status := <-ended:
-		if msg := old.Msg.String(); status != 1 || !strings.Contains(msg, "no such domain") {
+		if msg := old.Msg.String(); status != 1 || !regexp.MustCompile(`: (no such domain|the domain has been destroyed)`).MatchString(msg) {
 			t.Errorf("status %d: %s", status, msg)
 		}
 	case <-ctx.Done():
