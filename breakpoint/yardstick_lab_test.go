@@ -22,16 +22,16 @@ import (
 const (
 	mostOfC        = 1.1
 	mostOfTwoTrips = 0.6
-	// What Xen emulates takes up to a tenth more or less from one time to the next.
+	// What is emulated takes a tenth more or less from one time to the next, of ours as
+	// of C's: 1.01 to 1.12 were measured.
 	mostOfCEmulated = 1.2
 )
 
 // A hit costs the guest little more than with the plainest monitor that can be
 // written in C, which does nothing else, and not much more than half of one that
 // is stepped over in two trips. All are of the same instruction of one process, by the
-// guest's clock, which counts instructions in the VMX lane: where the process has its
-// stack and page tables decides what Xen's emulator takes, by up to a quarter. What
-// the calls take without a monitor is not counted.
+// guest's clock, which counts instructions in the VMX lane. What the calls take without
+// a monitor is not counted.
 func TestLabYardstick(t *testing.T) {
 	if !labtest.VMX() {
 		t.Skip("the SVM lane's clock is this machine's, and tells nothing of cost")
