@@ -2,6 +2,7 @@ package vmi
 
 import (
 	"encoding/binary"
+	"errors"
 	"sync/atomic"
 
 	"github.com/govmi/govmi/xen"
@@ -55,9 +56,22 @@ func (s AddressSpace) Memory() *Memory { return s.m }
 // walk returns the leaf entry that maps va and its level: 1 for a page of 4 KiB,
 // 2 for one of 2 MiB (4 MiB without PAE), 3 for one of 1 GiB.
 func (s AddressSpace) walk(va VirtAddr) (pte uint64, level int, err error) {
+	pte, level, err = s.find(va)
+	if err == errAbsent {
+		return 0, level, &NotPresentError{va, level, pte}
+	}
+	return pte, level, err
+}
+
+// errAbsent says that an entry is not present, without allocating.
+var errAbsent = errors.New("absent")
+
+// find is walk with errAbsent for an entry that is not present, which it returns;
+// the level is 0 for an address that is not canonical.
+func (s AddressSpace) find(va VirtAddr) (pte uint64, level int, err error) {
 	t := s.form
 	if !t.canonical(va) {
-		return 0, 0, &NotPresentError{Addr: va}
+		return 0, 0, errAbsent
 	}
 	table := s.root
 	for level = int(t.levels); ; level-- {
@@ -66,7 +80,7 @@ func (s AddressSpace) walk(va VirtAddr) (pte uint64, level int, err error) {
 			return 0, level, err
 		}
 		if pte&ptePresent == 0 {
-			return 0, level, &NotPresentError{va, level, pte}
+			return pte, level, errAbsent
 		}
 		if t.isLeaf(pte, level) {
 			return pte, level, nil
@@ -99,6 +113,22 @@ func (s AddressSpace) Translate(va VirtAddr) (PhysAddr, error) {
 		return 0, err
 	}
 	return s.form.leafAddr(pte, level) + PhysAddr(va)&(1<<s.form.shift(level)-1), nil
+}
+
+// Mapped is Translate for who does not ask why va is not mapped, and asks often: it
+// does not allocate for a page that is not present.
+func (s AddressSpace) Mapped(va VirtAddr) (PhysAddr, bool) {
+	s.m.mu.RLock()
+	pa, _ := s.cachedAddr(va)
+	s.m.mu.RUnlock()
+	if pa != noAddr {
+		return pa, true
+	}
+	pte, level, err := s.find(va)
+	if err != nil {
+		return 0, false
+	}
+	return s.form.leafAddr(pte, level) + PhysAddr(va)&(1<<s.form.shift(level)-1), true
 }
 
 // Read reads len(p) bytes at va. It returns the number of bytes read before

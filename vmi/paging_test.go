@@ -315,6 +315,33 @@ func TestPagingDoesNotAllocateWhenWarm(t *testing.T) {
 	}
 }
 
+// What is not mapped is found out without an allocation, as what is.
+func TestMapped(t *testing.T) {
+	g := fakeguest.New()
+	root := g.Alloc()
+	const there, absent, far = vmi.VirtAddr(0x400000), vmi.VirtAddr(0x401000), vmi.VirtAddr(0x7f0000000000)
+	pa := g.Alloc()
+	g.Map(root, 4, there, pa, 1, 0)
+	m := vmi.NewMemory(g, nil)
+	defer m.Close()
+	s := m.AddressSpace(vmi.CR3(root))
+	for range 2 { // the first time the tables are not in the cache
+		for va, want := range map[vmi.VirtAddr]vmi.PhysAddr{there + 5: pa + 5, absent: 0, far: 0, 1 << 63: 0} {
+			if got, ok := s.Mapped(va); got != want || ok != (want != 0) {
+				t.Errorf("Mapped(%v) = %v, %v, want %v", va, got, ok, want)
+			}
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		s.Mapped(there)
+		s.Mapped(absent)
+		s.Mapped(far)
+		s.Mapped(1 << 63)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // FuzzPaging walks tables of random content.
 func FuzzPaging(f *testing.F) {
 	entry := func(v ...uint64) (p []byte) {

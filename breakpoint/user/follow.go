@@ -33,13 +33,13 @@ func (b *Breakpoint) Armed() (bool, error) {
 // before it does not allocate.
 func (b *Breakpoint) follow() error {
 	if b.addr != 0 {
-		pa, err := b.p.space.Translate(b.addr)
+		pa, ok := b.p.space.Mapped(b.addr)
 		switch {
-		case err == nil && b.at != nil && pa.GFN() == b.gfn:
+		case ok && b.at != nil && pa.GFN() == b.gfn:
 			return nil
-		case err == nil && b.err != nil && pa.GFN() == b.refused:
+		case ok && b.err != nil && pa.GFN() == b.refused:
 			return b.err
-		case err == nil:
+		case ok:
 			return b.insert(b.p.space, b.addr, pa.GFN(), false)
 		}
 	}
