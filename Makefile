@@ -37,14 +37,17 @@ unit:
 	CGO_ENABLED=1 $(GO) test -race ./...
 
 # What decodes Xen's, xenstored's and the guest's words, with words that nobody
-# chose; longer with FUZZTIME=10m.
-FUZZTIME ?= 2s
+# chose; longer with FUZZTIME=10m. At the end of a time, not of a count, the go
+# command may call a run without a find a failure (golang.org/issue/75804).
+FUZZTIME ?= 10000x
 FUZZED   := ./internal/abi ./internal/privcmd ./internal/xenstore ./xen ./breakpoint/journal ./breakpoint
 fuzz:
 	@mkdir -p bin
 	@for p in $(FUZZED); do \
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p >bin/fuzz.log 2>&1 || { cat bin/fuzz.log; exit 1; }; \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p >bin/fuzz.log 2>&1 || \
+				{ grep -q '^ *context deadline exceeded$$' bin/fuzz.log && ! grep -q 'Failing input' bin/fuzz.log; } || \
+				{ cat bin/fuzz.log; exit 1; }; \
 			echo "$$p $$f: $$(grep -o 'execs: [0-9]*' bin/fuzz.log | tail -1)"; \
 		done; \
 	done
