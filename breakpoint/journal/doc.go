@@ -1,8 +1,8 @@
 // Package journal keeps, in a file, what a monitor has done to a guest that the
 // guest needs undone should the monitor be killed: the bytes patched in its
 // memory, the frames that it may do less with, the views, the pages and the memory
-// given to it. Each is written down
-// before it is done. [Recover] brings the guest back from there.
+// given to it. Each is written down before it is done. [Recover] brings the guest
+// back from there.
 //
 // A monitor opens its journal when it has the domain's ring, and works on the
 // guest through [Journal.Domain]:

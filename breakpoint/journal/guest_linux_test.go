@@ -24,7 +24,9 @@ const (
 	textVA = vmi.VirtAddr(0xffffffff81000000)
 	text   = 5 // two frames of it
 	vcpus  = 2
-	int3   = 0xcc
+	// watched is a frame that the guest is not to write to.
+	watched = 9
+	int3    = 0xcc
 )
 
 // victim is a fake guest with two frames of kernel text.
@@ -98,6 +100,7 @@ func (v *victim) open(t testing.TB) *xen.Domain {
 type look struct {
 	Pages     map[uint64]string
 	MaxPages  int
+	Closed    int // frames that the guest may do less with
 	Pauses    int
 	Monitored bool
 	Events    [2]bool // breakpoints and single steps
@@ -112,6 +115,7 @@ func (v *victim) look() look {
 		Pages: map[uint64]string{}, MaxPages: v.g.MaxPages(), Pauses: v.g.Pauses(), Monitored: v.g.Monitored(),
 		Events: [2]bool{v.g.Breakpoints(), v.g.SingleSteps()}, AltP2M: v.g.AltP2M(),
 	}
+	l.Closed, _ = v.g.Restricted()
 	for _, gfn := range v.g.GFNs() {
 		l.Pages[gfn] = string(v.g.Page(gfn))
 	}
@@ -128,8 +132,9 @@ func (v *victim) same(t testing.TB, before look) {
 	}
 }
 
-// live is a monitor's whole life: it attaches, arms three breakpoints, sees two
-// vCPUs run into one of them, and goes, with another hit on its way.
+// live is a monitor's whole life: it attaches, with views closes a frame as well,
+// arms three breakpoints, sees two vCPUs run into one of them, and goes, with another
+// hit on its way.
 func (v *victim) live(devices device.Opener, views bool) error {
 	h, err := xen.Open(&xen.Options{Devices: devices})
 	if err != nil {
@@ -161,6 +166,10 @@ func (v *victim) live(devices device.Opener, views bool) error {
 			return err
 		}
 		stop = s.Close
+		err = errors.Join(j.Domain().Restricting(watched, 1), mon.SetAccess(watched, 1, xen.AccessRX))
+		if err != nil {
+			return err
+		}
 		err = errors.Join(mon.EnableSingleStep(), loop.OnMemAccess(s.HandleMemAccess), loop.OnSingleStep(s.HandleSingleStep))
 		if err != nil {
 			return err

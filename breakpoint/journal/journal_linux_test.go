@@ -140,6 +140,38 @@ func TestRestricted(t *testing.T) {
 	}
 }
 
+// What Xen does not allow a monitor was not done: it is not in the way of a recovery.
+func TestRestrictingRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		views bool // Intel
+		gfn   xen.GFN
+	}{
+		{"an AMD processor", false, text},
+		{"a frame beyond the last", true, 1 << 30},
+	} {
+		v := newVictim(t, tt.views)
+		before := v.look()
+		d := v.open(t)
+		mon, err := d.OpenMonitor(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, d, v.path).Domain().Restricting(tt.gfn, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := mon.SetAccess(tt.gfn, 1, xen.AccessR); err == nil {
+			t.Errorf("%s: allowed", tt.name)
+		}
+		v.x.KillProcesses()
+		want := &journal.Report{Path: v.path, Journal: true, Ring: true}
+		if d := cmp.Diff(want, recovered(t, v.open(t), v.path)); d != "" {
+			t.Errorf("%s: the report (-want +got):\n%s", tt.name, d)
+		}
+		v.same(t, before)
+	}
+}
+
 // A journal of the guest before its reboot, or of one that had the number before,
 // is not applied to the one that has it now.
 func TestReusedNumber(t *testing.T) {

@@ -66,7 +66,8 @@ func (r *Report) Nothing() bool { return !r.Journal && !r.Ring && !r.Paused && !
 // Recover brings a domain back whose monitor died: with the domain paused, the
 // bytes patched in the guest's memory are put back where they still are the
 // monitor's, what the guest may do with its memory is everything, the vCPUs that
-// wait for the monitor are released, events are off, views go, and then the pages and the memory limit that the domain was given.
+// wait for the monitor are released, events are off, views go, and then the pages
+// and the memory limit that the domain was given.
 // What the monitor did is taken from its journal; of one that kept none, what
 // [xen.Domain.RecoverMonitor] can do is done.
 //
@@ -133,7 +134,8 @@ func Recover(d *xen.Domain, o *RecoverOptions) (*Report, error) {
 func (r *Report) restore(d *xen.Domain, s *state) error {
 	if s.closed.some && r.Ring {
 		err := d.RestoreAccess(s.closed.first, s.closed.last)
-		if err != nil && !errors.Is(err, xen.ErrNotFound) { // the guest may have less memory now
+		// It was written down, and then Xen has refused it as well.
+		if err != nil && !errors.Is(err, xen.ErrNotFound) && !errors.Is(err, xen.ErrNotSupported) {
 			return err
 		}
 		r.Reopened = err == nil
