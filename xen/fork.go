@@ -21,10 +21,13 @@ type ForkOptions struct {
 // Fork makes the domain, which the toolstack has created with as many vCPUs as
 // the parent has and has not started, a copy of the parent: its registers, and its
 // memory, of which each page is shared until one of them writes to it. The domain is
-// as it was created, paused, and runs on its own with its last [Domain.Unpause]; the parent
-// stands still until the last of its forks is destroyed, which is the toolstack's to
-// do. xl creates no such domains; xc_domain_create of libxenctrl does. Devices and
+// paused as it was, and runs on its own after its last [Domain.Unpause]. Devices and
 // the toolstack's rings are not copied.
+//
+// The parent stands still until the last of its forks is destroyed, whatever becomes
+// of this program: the pause is Xen's own, which [DomainInfo] does not tell of and
+// nobody else can take back. To create domains and to destroy them is the toolstack's
+// to do; xl does the latter, and xc_domain_create of libxenctrl the former.
 //
 // It takes a Xen built with CONFIG_MEM_SHARING, an Intel processor, and a parent with
 // nested paging: the error matches [ErrNotSupported] otherwise. It matches [ErrExists]
@@ -59,9 +62,9 @@ func (d *Domain) Fork(parent DomID, o *ForkOptions) error {
 	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
 		advice = "it takes a Xen with CONFIG_MEM_SHARING and an Intel processor"
 	case errors.Is(err, syscall.ENODEV):
-		kind, advice = ErrNotSupported, "the parent has no nested paging (HAP)"
+		kind, advice = ErrNotSupported, "the domain or its parent has no nested paging (HAP)"
 	case errors.Is(err, syscall.EXDEV):
-		kind, advice = ErrNotSupported, "the parent may have devices passed through to it: see WithIOMMU"
+		kind, advice = ErrNotSupported, "the domain or its parent may have devices passed through: see WithIOMMU"
 	case errors.Is(err, syscall.EINVAL):
 		advice = fmt.Sprintf("domain %d has another number of vCPUs", parent)
 	case errors.Is(err, syscall.EBUSY):

@@ -29,8 +29,8 @@ func TestFork(t *testing.T) {
 		if err := d.Fork(1, &xen.ForkOptions{BlockInterrupts: true, WithIOMMU: true}); err != nil {
 			t.Fatal(err)
 		}
-		if got := string(child.Page(3)[:12]); got != "the parent's" || parent.Pauses() != 1 || child.Pauses() != 1 {
-			t.Errorf("memory %q, pauses %d and %d", got, parent.Pauses(), child.Pauses())
+		if got := string(child.Page(3)[:12]); got != "the parent's" || parent.Forks() != 1 || child.Pauses() != 1 {
+			t.Errorf("memory %q, %d forks, %d pauses", got, parent.Forks(), child.Pauses())
 		}
 		copy(child.Page(3), "the child's ")
 		if err := d.ResetFork(state); (minor < 17) != errors.Is(err, xen.ErrNotSupported) || minor >= 17 && err != nil {
@@ -47,6 +47,10 @@ func TestFork(t *testing.T) {
 		}
 		if err := d.Fork(1, nil); !errors.Is(err, xen.ErrExists) {
 			t.Errorf("a second time: %v", err)
+		}
+		child.Remove()
+		if n := parent.Forks(); n != 0 {
+			t.Errorf("%d forks are left", n)
 		}
 	}
 }
@@ -86,8 +90,8 @@ func TestForkErrors(t *testing.T) {
 			}
 		}
 		err = d.Fork(tt.parent, nil)
-		if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.advice) || parent.Pauses() != 0 {
-			t.Errorf("%s: %v, parent's pauses %d", tt.name, err, parent.Pauses())
+		if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.advice) || parent.Forks() != 0 {
+			t.Errorf("%s: %v, %d forks", tt.name, err, parent.Forks())
 		}
 	}
 }

@@ -74,6 +74,7 @@ type Domain struct {
 	access    map[uint64]uint8
 	deflt     uint8   // access of pages to come
 	parent    *Domain // of a fork
+	forks     int     // while there are some it stands still
 }
 
 // AddDomain creates a domain.
@@ -319,6 +320,9 @@ func (d *Domain) Remove() {
 	d.x.mu.Lock()
 	defer d.x.mu.Unlock()
 	delete(d.x.domains, d.cfg.ID)
+	if d.parent != nil {
+		d.parent.forks--
+	}
 	d.x.changed("@releaseDomain")
 	d.x.tb.Cleanup(d.free)
 }

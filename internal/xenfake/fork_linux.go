@@ -48,7 +48,7 @@ func (x *Xen) fork(d, parent *Domain, a *abi.MemSharingFork) syscall.Errno {
 		x.violate("domain %d, which has memory, becomes a fork of domain %d", d.cfg.ID, parent.cfg.ID)
 	}
 	d.parent = parent
-	parent.pauses++
+	parent.forks++ // a pause of Xen's own: neither is it told of, nor can it be taken back
 	d.pages = max(d.pages, parent.pages)
 	d.copyState()
 	d.copyMemory()
@@ -73,6 +73,13 @@ func (d *Domain) forkReset(a *abi.MemSharingFork) syscall.Errno {
 		d.copyMemory()
 	}
 	return 0
+}
+
+// Forks returns how many forks the domain has, which keep it from running.
+func (d *Domain) Forks() int {
+	d.x.mu.Lock()
+	defer d.x.mu.Unlock()
+	return d.forks
 }
 
 func (d *Domain) copyState() { d.cpus = slices.Clone(d.parent.cpus) }
