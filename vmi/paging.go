@@ -102,33 +102,35 @@ func (s AddressSpace) entry(table PhysAddr, i uint64) (uint64, error) {
 // va the error matches [ErrNotPresent], and [ErrPagedOut] if it notes something
 // else there; if a table's frame cannot be mapped, [ErrNotMapped]. Permissions are not checked.
 func (s AddressSpace) Translate(va VirtAddr) (PhysAddr, error) {
-	s.m.mu.RLock()
-	pa, _ := s.cachedAddr(va)
-	s.m.mu.RUnlock()
-	if pa != noAddr {
+	if pa, ok := s.warm(va); ok {
 		return pa, nil
 	}
 	pte, level, err := s.walk(va)
 	if err != nil {
 		return 0, err
 	}
-	return s.form.leafAddr(pte, level) + PhysAddr(va)&(1<<s.form.shift(level)-1), nil
+	return s.form.within(pte, level, va), nil
 }
 
 // Mapped is Translate for who does not ask why va is not mapped, and asks often: it
 // does not allocate for a page that is not present.
 func (s AddressSpace) Mapped(va VirtAddr) (PhysAddr, bool) {
-	s.m.mu.RLock()
-	pa, _ := s.cachedAddr(va)
-	s.m.mu.RUnlock()
-	if pa != noAddr {
+	if pa, ok := s.warm(va); ok {
 		return pa, true
 	}
 	pte, level, err := s.find(va)
 	if err != nil {
 		return 0, false
 	}
-	return s.form.leafAddr(pte, level) + PhysAddr(va)&(1<<s.form.shift(level)-1), true
+	return s.form.within(pte, level, va), true
+}
+
+// warm translates va by what is in the cache.
+func (s AddressSpace) warm(va VirtAddr) (PhysAddr, bool) {
+	s.m.mu.RLock()
+	pa, _ := s.cachedAddr(va)
+	s.m.mu.RUnlock()
+	return pa, pa != noAddr
 }
 
 // Read reads len(p) bytes at va. It returns the number of bytes read before
@@ -296,7 +298,7 @@ func (s AddressSpace) cachedAddr(va VirtAddr) (PhysAddr, *atomic.Pointer[page]) 
 			break
 		}
 		if t.isLeaf(pte, level) {
-			return t.leafAddr(pte, level) + PhysAddr(va)&(1<<t.shift(level)-1), &h[i+1]
+			return t.within(pte, level, va), &h[i+1]
 		}
 		table = PhysAddr(pte & pteAddr)
 	}

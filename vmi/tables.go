@@ -75,6 +75,11 @@ func (t tables) isLeaf(pte uint64, level int) bool {
 	return level == 1 || level <= int(t.leaf) && pte&ptePageSize != 0
 }
 
+// within returns the address behind va, which a leaf entry maps.
+func (t tables) within(pte uint64, level int, va VirtAddr) PhysAddr {
+	return t.leafAddr(pte, level) + PhysAddr(va)&(1<<t.shift(level)-1)
+}
+
 // leafAddr returns the address of the page that a leaf entry maps.
 func (t tables) leafAddr(pte uint64, level int) PhysAddr {
 	if t.entry == 4 && level == 2 {

@@ -17,8 +17,8 @@ import (
 )
 
 // TestLabProcRewritten reads a guest whose list of processes is written over all the
-// while, in circles and to nowhere: each list ends, and says so if it was not whole.
-// When the list is what it was, so is what is read.
+// while, in circles and to nowhere: each list ends, with an error of the guest's memory
+// or without. When the list is what it was, so is what is read.
 func TestLabProcRewritten(t *testing.T) {
 	g := labtest.SharedGuest(t, labtest.Ordinary())
 	d, mem := openDomain(t, g.DomID())
