@@ -39,7 +39,7 @@ unit:
 # What decodes Xen's, xenstored's and the guest's words, with words that nobody
 # chose; longer with FUZZTIME=10m. At the end of a time, not of a count, the go
 # command may call a run without a find a failure (golang.org/issue/75804).
-FUZZTIME ?= 10000x
+FUZZTIME ?= 30000x
 FUZZED   := ./internal/abi ./internal/privcmd ./internal/xenstore ./xen ./breakpoint/journal ./breakpoint
 fuzz:
 	@mkdir -p bin

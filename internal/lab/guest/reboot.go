@@ -17,7 +17,10 @@ func (g *Guest) Reboot(ctx context.Context) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.send("reboot b echo b >/proc/sysrq-trigger"); err != nil {
+	g.input.Lock()
+	err = g.send("reboot b echo b >/proc/sysrq-trigger")
+	g.input.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	for {

@@ -59,6 +59,9 @@ func ramBoot(s *Spec) (rom string, images []ramImage, err error) {
 		if err != nil {
 			return "", nil, err
 		}
+		if len(b) == 0 {
+			return "", nil, fmt.Errorf("%s is empty", file)
+		}
 		start := smallAddr + uint32(len(small))
 		mods = append(mods, module{start, start + uint32(len(b)), "module"})
 		small = append(small, b...)

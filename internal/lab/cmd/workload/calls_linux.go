@@ -85,11 +85,8 @@ func calls(args []string) error {
 	if err := waitFor(*wait); err != nil {
 		return err
 	}
-	if *delay > 0 {
-		pause := unix.NsecToTimespec(delay.Nanoseconds())
-		if err := unix.Nanosleep(&pause, nil); err != nil && err != unix.EINTR {
-			return fmt.Errorf("delay: %w", err)
-		}
+	if err := rest(*delay); err != nil {
+		return err
 	}
 	begin := time.Now()
 	close(start)
@@ -153,9 +150,20 @@ func waitFor(file string) error {
 		if err != unix.ENOENT {
 			return fmt.Errorf("wait for %s: %w", file, err)
 		}
-		pause := unix.Timespec{Nsec: 20e6}
-		if err := unix.Nanosleep(&pause, nil); err != nil && err != unix.EINTR {
-			return fmt.Errorf("wait: %w", err)
+		if err := rest(20 * time.Millisecond); err != nil {
+			return err
 		}
 	}
+}
+
+// rest sleeps by nanosleep, which no kind is made of.
+func rest(d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	pause := unix.NsecToTimespec(d.Nanoseconds())
+	if err := unix.Nanosleep(&pause, nil); err != nil && err != unix.EINTR {
+		return fmt.Errorf("nanosleep: %w", err)
+	}
+	return nil
 }

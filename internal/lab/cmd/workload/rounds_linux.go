@@ -7,8 +7,6 @@ import (
 	"os"
 	"runtime"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // rounds makes the same calls again and again from one thread, each round when it
@@ -30,7 +28,7 @@ func rounds(args []string) error {
 		return err
 	}
 	if *n < 0 || *count < 0 || *wait == "" {
-		return errors.New("rounds: -n and -rounds must be positive, and -wait is needed")
+		return errors.New("rounds: -n and -rounds must not be negative, and -wait is needed")
 	}
 	runtime.LockOSThread()
 	call, err := k()
@@ -42,9 +40,8 @@ func rounds(args []string) error {
 		if err := waitFor(fmt.Sprintf("%s.%d", *wait, i)); err != nil {
 			return err
 		}
-		pause := unix.NsecToTimespec(delay.Nanoseconds())
-		if err := unix.Nanosleep(&pause, nil); err != nil && err != unix.EINTR {
-			return fmt.Errorf("delay: %w", err)
+		if err := rest(*delay); err != nil {
+			return err
 		}
 		begin := time.Now()
 		if err := repeat(call, *n, false, nil, 0); err != nil {
