@@ -21,6 +21,8 @@ const tailSize = 4 << 10
 // Console is a guest's console output, kept by dom0's console daemon.
 type Console struct {
 	file string
+	// ended tells why the guest will print no more, if it will not.
+	ended func() error
 }
 
 // Bytes returns everything printed so far.
@@ -74,13 +76,15 @@ func (c *Console) Tail() string {
 
 // Wait waits until re matches somewhere in the lines that are complete and returns
 // the match and its submatches. The error wraps [ErrPanic] when the guest's kernel
-// panics before, or ctx's cause.
+// panics before, [ErrGone] when the guest stops or is destroyed, or ctx's cause.
 func (c *Console) Wait(ctx context.Context, re *regexp.Regexp) ([]string, error) {
 	return c.waitFrom(ctx, 0, re)
 }
 
 func (c *Console) waitFrom(ctx context.Context, from int64, re *regexp.Regexp) ([]string, error) {
-	for start, first := time.Now(), true; ; first = false {
+	var ended error
+	start := time.Now()
+	for asked, first := start, true; ; first = false {
 		b, err := c.since(from)
 		if err != nil {
 			return nil, err
@@ -100,8 +104,14 @@ func (c *Console) waitFrom(ctx context.Context, from int64, re *regexp.Regexp) (
 		if panicLine.Match(b) {
 			return nil, fmt.Errorf("%w, console:\n%s", ErrPanic, c.Tail())
 		}
+		if ended != nil {
+			return nil, fmt.Errorf("%w while waiting for %q, console:\n%s", ended, re, c.Tail())
+		}
 		// What takes long is looked at less often: a look costs the guest time.
 		pause := min(max(poll, time.Since(start)/20), slowPoll)
+		if c.ended != nil && time.Since(asked) > endPoll {
+			asked, ended = time.Now(), c.ended() // its last words may be on their way
+		}
 		if err := sleep(ctx, pause); err != nil {
 			return nil, fmt.Errorf("guest: %w while waiting for %q, console:\n%s", err, re, c.Tail())
 		}

@@ -24,14 +24,16 @@ const (
 	poll = 50 * time.Millisecond
 	// slowPoll is how often in the end.
 	slowPoll = 500 * time.Millisecond
+	// endPoll is how often who waits for a guest asks whether it still runs.
+	endPoll = 2 * time.Second
 )
 
 // Errors of running guests; what comes with them holds the console's tail.
 var (
 	// ErrPanic reports a kernel panic on the guest's console.
 	ErrPanic = errors.New("guest: kernel panic")
-	// ErrGone reports a guest that no longer exists.
-	ErrGone = errors.New("guest: no such domain")
+	// ErrGone reports a guest that no longer runs.
+	ErrGone = errors.New("guest: gone")
 )
 
 // Guest is a running guest of the lab, seen from dom0. It is safe for
@@ -171,13 +173,18 @@ func open(ctx context.Context, spec Spec) (*Guest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("guest: id of %s: %w", spec.Name, err)
 	}
-	g := &Guest{spec: spec, id: xen.DomID(id), console: &Console{file: logFile(spec.Name)}}
-	// The console daemon takes a moment to make the terminal.
+	g := &Guest{spec: spec, id: xen.DomID(id)}
+	g.console = &Console{file: logFile(spec.Name), ended: g.ended}
+	// The console daemon takes a moment to make the terminal, and a domain that is
+	// being destroyed has none any more.
 	for g.tty == "" {
 		tty, err := exec.CommandContext(ctx, "xenstore-read", fmt.Sprintf("/local/domain/%d/console/tty", id)).Output()
 		if err == nil {
 			g.tty = strings.TrimSpace(string(tty))
 			continue
+		}
+		if err := g.ended(); err != nil {
+			return nil, err
 		}
 		if err := sleep(ctx, poll); err != nil {
 			return nil, fmt.Errorf("guest: console of %s: %w", spec.Name, err)
@@ -213,6 +220,30 @@ func (g *Guest) WaitReady(ctx context.Context) error {
 	_, err := g.console.Wait(ctx, readyLine)
 	if err != nil {
 		return fmt.Errorf("guest: %s does not come up: %w", g.spec.Name, err)
+	}
+	return nil
+}
+
+// ended tells why the guest does not run any more, if it does not.
+func (g *Guest) ended() error {
+	h, err := xen.Open(nil)
+	if err != nil {
+		return fmt.Errorf("guest: %w", err)
+	}
+	defer h.Close()
+	d, err := h.Domain(g.id)
+	if errors.Is(err, xen.ErrNoDomain) {
+		return fmt.Errorf("%w: %s: %w", ErrGone, g.spec.Name, err)
+	}
+	if err != nil {
+		return fmt.Errorf("guest: %w", err)
+	}
+	info, err := d.Info()
+	if err != nil {
+		return fmt.Errorf("guest: %w", err)
+	}
+	if info.Shutdown {
+		return fmt.Errorf("%w: %s has stopped, with Xen's reason %d (3: a crash; Xen's console says of what)", ErrGone, g.spec.Name, info.ShutdownReason)
 	}
 	return nil
 }

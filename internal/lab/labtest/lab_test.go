@@ -3,6 +3,8 @@
 package labtest
 
 import (
+	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -80,7 +82,16 @@ func TestLabCreatePaused(t *testing.T) {
 	if err := g.WaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// Who waits for a guest that has stopped is told so.
+	never := regexp.MustCompile("never")
+	c := g.Start(t.Context(), "sleep 1; echo b >/proc/sysrq-trigger")
+	if _, err := c.Command.WaitLine(t.Context(), never); !errors.Is(err, guest.ErrGone) || !strings.Contains(fmt.Sprint(err), "reason 1 ") {
+		t.Errorf("a guest that has reset itself, and that nobody makes anew: %v", err)
+	}
 	g.Destroy(t.Context())
+	if _, err := g.Console().Wait(t.Context(), never); !errors.Is(err, guest.ErrGone) {
+		t.Errorf("destroyed: %v", err)
+	}
 	if g.Alive(t.Context()) {
 		t.Error("alive after its end")
 	}
