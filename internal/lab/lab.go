@@ -42,6 +42,8 @@ type Boot struct {
 	GuestSuites []string
 	// GuestImages are the guests' images, by the names of package guest, that are at hand beside the standard one.
 	GuestImages []string
+	// CPUs is how many physical CPUs the machine has; 0 is the lane's number.
+	CPUs int
 	// DeviceModel has dom0 run HVM guests with a device model.
 	DeviceModel bool
 	// Yardstick puts the programs in C that tests measure against into dom0's PATH, in bookworm.
@@ -120,7 +122,7 @@ func (b *Boot) images(ctx context.Context, cacheDir, dir string, l lane.Lane, pr
 	kernel, _ := kernels.Package(dom0KernelSpec)
 	release := strings.TrimPrefix(kernel.Name, "linux-image-")
 	spec := &lane.Spec{
-		Lane: l, Dir: dir, XenArgs: b.XenArgs, KernelArgs: b.KernelArgs,
+		Lane: l, CPUs: b.CPUs, Dir: dir, XenArgs: b.XenArgs, KernelArgs: b.KernelArgs,
 		Initrd: filepath.Join(dir, "dom0.img"),
 	}
 	spec.Kernel, err = expandKernel(ctx, cacheDir, kernel, filepath.Join(kernel.Dir, "boot", "vmlinuz-"+release))

@@ -82,7 +82,7 @@ func (m *Machine) Digest(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s := m.spec
-	fmt.Fprintf(h, "%q %q %q %q\n", m.opt.Lane, tools, s.XenArgs, s.KernelArgs)
+	fmt.Fprintf(h, "%q %d %q %q %q\n", m.opt.Lane, s.CPUs, tools, s.XenArgs, s.KernelArgs)
 	self, err := os.Executable()
 	if err != nil {
 		return "", err

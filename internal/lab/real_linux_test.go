@@ -175,6 +175,7 @@ func TestRealDigest(t *testing.T) {
 	}
 	for _, o := range []Options{
 		{Lane: lane.SVM, Boot: &Boot{XenArgs: []string{"flask=permissive"}}},
+		{Lane: lane.SVM, Boot: &Boot{CPUs: 1}},
 		{Lane: lane.SVM, Boot: &Boot{Programs: []string{"./examples/ps"}}},
 	} {
 		if other := digest(o); other == first {

@@ -47,12 +47,14 @@ var qemu = build.Recipe{
 	Source:  "qemu",
 	Patches: []string{qemuInt3, qemuInject},
 	Fuzz:    fuzz,
-	Dir:     "govmi-build",
+	// The lane's machine has no devices but those of its chipset, which saves a third of the time to build.
+	Files: map[string]string{"configs/devices/x86_64-softmmu/lane.mak": "CONFIG_I440FX=y\n"},
+	Dir:   "govmi-build",
 	Steps: [][]string{
 		{
 			"../configure",
-			"--target-list=x86_64-softmmu", "--without-default-features", "--enable-system", "--enable-tcg", "--enable-fdt=system",
-			"--disable-docs", "--disable-install-blobs",
+			"--target-list=x86_64-softmmu", "--without-default-features", "--without-default-devices", "--with-devices-x86_64=lane",
+			"--enable-system", "--enable-tcg", "--enable-fdt=system", "--disable-docs", "--disable-install-blobs",
 		},
 		{"ninja", "qemu-system-x86_64"},
 	},
@@ -69,7 +71,7 @@ func Bochs(ctx context.Context, cacheDir string, progress func(string)) (string,
 }
 
 // QEMU returns the path of qemu-system-x86_64, corrected for what a nested hypervisor needs of SVM, building it if the
-// cache has none: about three minutes on two cores. progress, which may be nil, is told what is going on.
+// cache has none: about two minutes on two cores. progress, which may be nil, is told what is going on.
 func QEMU(ctx context.Context, cacheDir string, progress func(string)) (string, error) {
 	return qemu.Get(ctx, cacheDir, progress)
 }

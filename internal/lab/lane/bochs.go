@@ -31,7 +31,7 @@ func bochs(s *Spec, t *tools, control string) ([]string, error) {
 func bochsConfig(s *Spec, bios, vga, rom string, images []ramImage, control string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("cpu: model=corei7_skylake_x, count=%d, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1", s.Lane.CPUs())
+	line("cpu: model=corei7_skylake_x, count=%d, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1", s.CPUs)
 	line("memory: guest=%d, host=%d", s.MemoryMiB, s.MemoryMiB)
 	line("romimage: file=%q", bios)
 	line("vgaromimage: file=%q", vga)

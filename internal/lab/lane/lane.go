@@ -39,7 +39,7 @@ func Parse(s string) (Lane, error) {
 	return "", fmt.Errorf("lane %q: want %s or %s", s, VMX, SVM)
 }
 
-// CPUs is how many physical CPUs the lane's machine has.
+// CPUs is how many physical CPUs the lane's machine has, if not told otherwise. Bochs runs them in turns, at which guests with two die.
 func (l Lane) CPUs() int {
 	if l == SVM {
 		return 2
@@ -63,6 +63,8 @@ type Spec struct {
 	Modules []string
 	// Disks are raw images, for sda, sdb and sdc. An empty name leaves one out.
 	Disks [3]string
+	// CPUs is the number of physical CPUs, 0 means the lane's own.
+	CPUs int
 	// MemoryMiB is the machine's memory, 0 means 2048; Dom0MiB is dom0's part of it, 0 means 768.
 	MemoryMiB, Dom0MiB int
 	// Dir is an empty folder for the machine's own files; its console is Dir/console.log.
@@ -71,6 +73,9 @@ type Spec struct {
 
 func (s *Spec) withDefaults() Spec {
 	c := *s
+	if c.CPUs == 0 {
+		c.CPUs = c.Lane.CPUs()
+	}
 	if c.MemoryMiB == 0 {
 		c.MemoryMiB = 2048
 	}

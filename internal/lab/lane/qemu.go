@@ -24,7 +24,7 @@ func qemu(s *Spec, t *tools, control string) ([]string, error) {
 	}
 	args := []string{
 		t.emulator, "-nodefaults", "-nographic", "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", qemuCPU,
-		"-smp", strconv.Itoa(s.Lane.CPUs()), "-m", strconv.Itoa(s.MemoryMiB),
+		"-smp", strconv.Itoa(s.CPUs), "-m", strconv.Itoa(s.MemoryMiB),
 		"-chardev", "file,id=console,path=" + comma(ConsoleFile(s.Dir)), "-serial", "chardev:console",
 		"-chardev", "socket,id=control,server=off,nodelay=on," + hostPort(control), "-serial", "chardev:control",
 	}

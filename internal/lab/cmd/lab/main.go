@@ -83,6 +83,7 @@ func (b *bootFlags) register(fs *flag.FlagSet) {
 		b.boot.GuestImages = append(b.boot.GuestImages, s)
 		return nil
 	})
+	fs.IntVar(&b.boot.CPUs, "cpus", 0, "`number` of physical CPUs (default 2 in lane svm, 1 in vmx)")
 	fs.BoolVar(&b.boot.DeviceModel, "device-model", false, "a device model (QEMU) in dom0, for HVM guests")
 	fs.BoolVar(&b.quiet, "quiet", false, "no progress lines")
 	fs.BoolVar(&b.keep, "keep", false, "keep the machine's files")
