@@ -9,7 +9,7 @@ CACHED := -cached
 # that take about as long.
 SVMLANES  := ./internal/lab/labtest ./vmi ./vmi/linux ./breakpoint ./examples/ps ./examples/doctor ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy
 SVMTRACED := ./xen ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace
-SMPLANES  := ./xen ./breakpoint ./cr3filter ./examples/syscalltrace
+SMPLANES  := ./xen ./breakpoint ./cr3filter ./examples/recover ./examples/syscalltrace
 
 # Those with tests of what only VMX has, or of the hypervisor's filter.
 VMXLANES  := ./internal/lab/labtest ./xen ./vmi ./breakpoint
@@ -29,11 +29,9 @@ test: check unit abi fuzz lanes
 
 check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
-	$(GO) vet ./...
 	GOOS=linux $(GO) vet -tags lab,labhost ./...
 	GOOS=darwin $(GO) vet ./...
 	GOOS=windows $(GO) vet ./...
-	$(GO) tool staticcheck ./...
 	GOOS=linux $(GO) tool staticcheck -tags lab,labhost ./...
 
 # Vetted by check.
@@ -74,7 +72,7 @@ abi:
 # isolation are VMX's, all that boots guests for itself is SVM's. soak runs the others
 # in the VMX lane, too. A core dump takes minutes under an emulator: soak makes them,
 # changes code of guests in all ways, and boots what a PC (HVM) takes.
-SMP        := ExactSMP|ExactHits|ScopeMigrating|RecoverOneVCPU
+SMP        := ExactSMP|ExactHits|ScopeMigrating|RecoverOneVCPU|Killed
 SVMSKIP    := -skip '^TestLab(Exact|CoreDump|HVM|ProcCode|ProcHooked|$(SMP))$$'
 PATCHEDRUN := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope)'
 VMXRUN     := -run '^TestLab(Xen|Conformance|Filter|ByName)'

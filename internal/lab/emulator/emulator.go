@@ -1,7 +1,7 @@
 // Package emulator builds the two machine emulators that the lab boots Xen in, and keeps them in the cache.
 //
-// Debian's packages of them do not serve: its Bochs is old and three times slower, and its QEMU does not intercept int3 under AMD SVM, and at
-// times delivers an interrupt twice.
+// Debian's packages of them do not serve: its Bochs is old and three times slower, and its QEMU does not intercept int3 under AMD SVM, at times
+// delivers an interrupt twice, and with two CPUs loses what state the first is in.
 package emulator
 
 import (
@@ -29,6 +29,7 @@ var bochs = build.Recipe{
 			"--enable-cpu-level=6", "--enable-x86-64", "--enable-vmx=2", "--enable-smp", "--enable-pci", "--enable-evex", "--enable-avx",
 			"--enable-repeat-speedups", "--enable-fast-function-calls", "--enable-handlers-chaining", "--enable-all-optimizations",
 			"--disable-debugger", "--disable-docbook", "--disable-plugins", "--disable-readline", "--with-nogui",
+			"CFLAGS=-O2", "CXXFLAGS=-O2", // without debugging symbols, which take time
 		},
 		{"make", "bochs"},
 	},
@@ -42,10 +43,13 @@ var qemuInt3 string
 //go:embed qemu-svm-inject.patch
 var qemuInject string
 
+//go:embed qemu-svm-flags.patch
+var qemuFlags string
+
 var qemu = build.Recipe{
 	Suite:   "bookworm",
 	Source:  "qemu",
-	Patches: []string{qemuInt3, qemuInject},
+	Patches: []string{qemuInt3, qemuInject, qemuFlags},
 	Fuzz:    fuzz,
 	// The lane's machine has no devices but those of its chipset, which saves a third of the time to build.
 	Files: map[string]string{"configs/devices/x86_64-softmmu/lane.mak": "CONFIG_I440FX=y\n"},
@@ -54,7 +58,7 @@ var qemu = build.Recipe{
 		{
 			"../configure",
 			"--target-list=x86_64-softmmu", "--without-default-features", "--without-default-devices", "--with-devices-x86_64=lane",
-			"--enable-system", "--enable-tcg", "--enable-fdt=system", "--disable-docs", "--disable-install-blobs",
+			"--enable-system", "--enable-tcg", "--enable-fdt=system", "--disable-docs", "--disable-install-blobs", "--disable-debug-info",
 		},
 		{"ninja", "qemu-system-x86_64"},
 	},
