@@ -16,7 +16,7 @@ VMXLANES  := ./internal/lab/labtest ./xen ./vmi ./breakpoint
 VMXTRACED := ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace ./examples/memwatch ./examples/uprobe
 PATCHED   := ./internal/lab/labtest ./xen ./cr3filter ./examples/cr3watch
 
-.PHONY: lab-svm-4.14 lab-svm-4.20 lab-vmx-4.14 lab-vmx-4.20 demo test check unit lanes lab-svm lab-svm-traced lab-smp lab-vmx lab-svm-patched lab-vmx-patched lab-vmx-traced lab-table1 lab-host lab soak table1 abi fuzz fuzz-guest clean
+.PHONY: lab-svm-4.14 lab-svm-4.20 lab-vmx-4.14 lab-vmx-4.20 demo test check unit lanes lab-svm lab-svm-traced lab-smp lab-smp-patched lab-vmx lab-svm-patched lab-vmx-patched lab-vmx-traced lab-table1 lab-host lab soak table1 abi fuzz fuzz-guest clean
 
 # Boots Xen in the VMX lane and traces one process of a guest.
 demo:
@@ -86,8 +86,8 @@ lanes:
 	@$(LAB) prepare -lane svm -suite bullseye
 	@$(LAB) prepare -lane svm -suite trixie
 	@echo "the lanes run now, two at a time; what they say comes at the end of each"
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx-traced lab-vmx-patched lab-svm lab-svm-traced lab-host lab-vmx lab-table1 lab-svm-4.14 lab-svm-4.20
-	@$(MAKE) --no-print-directory lab-smp lab-svm-patched
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lab-vmx-traced lab-vmx-patched lab-svm-traced lab-svm lab-table1 lab-vmx lab-host lab-svm-patched lab-svm-4.14 lab-svm-4.20
+	@$(MAKE) --no-print-directory lab-smp lab-smp-patched
 
 lab-svm:
 	$(LAB) test $(CACHED) -lane svm -cpus 1 -- -timeout 60m -run '^TestLab' $(SVMSKIP) $(TESTFLAGS) $(SVMLANES)
@@ -115,7 +115,10 @@ lab-vmx-4.20:
 
 # On Xen with the patches of patches/xen.
 lab-svm-patched:
-	$(LAB) test $(CACHED) -lane svm -xen patched -- -timeout 60m $(PATCHEDRUN) $(TESTFLAGS) $(PATCHED)
+	$(LAB) test $(CACHED) -lane svm -cpus 1 -xen patched -- -timeout 60m $(PATCHEDRUN) $(SVMSKIP) $(TESTFLAGS) $(PATCHED)
+
+lab-smp-patched:
+	$(LAB) test $(CACHED) -lane svm -xen patched -- -timeout 60m -run '^TestLabScopeMigrating$$' $(TESTFLAGS) ./cr3filter
 
 lab-vmx-patched:
 	$(LAB) test $(CACHED) -lane vmx -xen patched -- -timeout 60m $(VMXPATCHED) $(TESTFLAGS) $(VMXLANES)
