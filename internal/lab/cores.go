@@ -10,8 +10,8 @@ import (
 )
 
 // takeCore waits until one of the machine's cores is used by no other lab, of whatever process, and returns how to give it back. Emulators
-// that share a core run into each other's time, and their guests into timeouts of their own. The SVM lane has two virtual CPUs, but rarely
-// both busy.
+// that share a core run into each other's time, and their guests into timeouts of their own. A machine of two CPUs takes one core
+// all the same: it rarely has both busy, but is slow beside others, which is its caller's to avoid.
 func takeCore(ctx context.Context, cacheDir string, cores int, progress func(string)) (release func(), err error) {
 	for told := false; ; told = true {
 		for core := range cores {

@@ -110,3 +110,10 @@ func TestGunzip(t *testing.T) {
 		t.Error("a damaged file was expanded")
 	}
 }
+
+func TestStartCPUs(t *testing.T) {
+	m, err := Start(t.Context(), t.TempDir(), &Spec{Lane: SVM, CPUs: -1}, nil)
+	if m != nil || err == nil || !strings.Contains(err.Error(), "-1 CPUs") {
+		t.Errorf("%v, %v", m, err)
+	}
+}

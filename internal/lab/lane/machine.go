@@ -26,6 +26,9 @@ type Machine struct {
 // Start boots the machine and returns as soon as the emulator runs. ctx governs the start only. progress may be nil.
 func Start(ctx context.Context, cacheDir string, spec *Spec, progress func(string)) (*Machine, error) {
 	s := spec.withDefaults()
+	if s.CPUs < 1 {
+		return nil, fmt.Errorf("lane: a machine of %d CPUs: it takes 1, or 2 in lane %s", s.CPUs, SVM)
+	}
 	if err := checkArgs(append(s.xenArgs(), s.kernelArgs()...)); err != nil {
 		return nil, err
 	}
