@@ -72,7 +72,7 @@ abi:
 # isolation are VMX's, all that boots guests for itself is SVM's. soak runs the others
 # in the VMX lane, too. A core dump takes minutes under an emulator: soak makes them,
 # changes code of guests in all ways, and boots what a PC (HVM) takes.
-SMP        := ExactSMP|ExactHits|ScopeMigrating|RecoverOneVCPU|Killed
+SMP        := ExactSMP|ExactHits|SharedHits|ScopeMigrating|RecoverOneVCPU|Killed
 SVMSKIP    := -skip '^TestLab(Exact|CoreDump|HVM|ProcCode|ProcHooked|$(SMP))$$'
 PATCHEDRUN := -run '^TestLab(Xen|Conformance|CR3|Filter|Scope)'
 VMXRUN     := -run '^TestLab(Xen|Conformance|Filter|ByName)'

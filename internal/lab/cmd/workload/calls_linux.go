@@ -26,6 +26,7 @@ func calls(args []string) error {
 	n := fs.Int("n", 20000, "calls in all")
 	threads := fs.Int("threads", 1, "threads that share the calls")
 	migrate := fs.Bool("migrate", false, "move between the CPUs all the time")
+	cpu := fs.Int("cpu", -1, "stay on this CPU")
 	wait := fs.String("wait", "", "before the first call, wait for this file, or for a line of input if it is -")
 	delay := fs.Duration("delay", 0, "then sleep for this `time`")
 	if err := fs.Parse(args); err != nil {
@@ -38,12 +39,17 @@ func calls(args []string) error {
 	if *n < 0 || *threads < 1 {
 		return errors.New("calls: -n and -threads must be positive")
 	}
-	cpus, err := allowedCPUs()
-	if err != nil {
-		return err
+	var cpus []int // to move between, if not by the kernel's choice
+	if *cpu >= 0 {
+		cpus = []int{*cpu}
 	}
-	if *migrate && len(cpus) < 2 {
-		return errors.New("calls: -migrate needs a second CPU")
+	if *migrate {
+		if cpus, err = allowedCPUs(); err != nil {
+			return err
+		}
+		if len(cpus) < 2 || *cpu >= 0 {
+			return errors.New("calls: -migrate needs a second CPU")
+		}
 	}
 	var (
 		ready, finished sync.WaitGroup
@@ -66,7 +72,7 @@ func calls(args []string) error {
 			ready.Done()
 			<-start
 			if err == nil {
-				err = repeat(call, share, *migrate, cpus, i)
+				err = repeat(call, share, cpus, i)
 			}
 			errs[i] = err
 			finished.Done()
@@ -103,9 +109,9 @@ func calls(args []string) error {
 	return nil
 }
 
-func repeat(call func() error, n int, migrate bool, cpus []int, offset int) error {
+func repeat(call func() error, n int, cpus []int, offset int) error {
 	for i := range n {
-		if migrate && i%migratePeriod == 0 {
+		if len(cpus) > 0 && i%migratePeriod == 0 {
 			var set unix.CPUSet
 			set.Set(cpus[(i/migratePeriod+offset)%len(cpus)])
 			if err := unix.SchedSetaffinity(0, &set); err != nil {

@@ -44,7 +44,7 @@ func rounds(args []string) error {
 			return err
 		}
 		begin := time.Now()
-		if err := repeat(call, *n, false, nil, 0); err != nil {
+		if err := repeat(call, *n, nil, 0); err != nil {
 			return err
 		}
 		fmt.Printf("round %d us=%d\n", i, time.Since(begin).Microseconds())

@@ -28,18 +28,14 @@ func TestKinds(t *testing.T) {
 }
 
 func TestRepeatMakesExactlyN(t *testing.T) {
-	cpus, err := allowedCPUs()
-	if err != nil || len(cpus) == 0 {
-		t.Fatal(cpus, err)
-	}
 	for _, n := range []int{0, 1, 49, 50, 51, 1000} {
 		made := 0
-		if err := repeat(func() error { made++; return nil }, n, false, cpus, 0); err != nil || made != n {
+		if err := repeat(func() error { made++; return nil }, n, nil, 0); err != nil || made != n {
 			t.Errorf("n %d: %d calls, %v", n, made, err)
 		}
 	}
 	want := errors.New("stop")
-	if err := repeat(func() error { return want }, 3, false, cpus, 0); !errors.Is(err, want) {
+	if err := repeat(func() error { return want }, 3, nil, 0); !errors.Is(err, want) {
 		t.Errorf("got %v", err)
 	}
 }
