@@ -30,13 +30,13 @@ func with(t *testing.T, mechanisms []Mechanism, vcpus int, play func(w *world, o
 func TestLifeExec(t *testing.T) {
 	each(t, 1, func(w *world, o ScopeOptions) {
 		p := w.process("subject")
-		w.start(Process{PID: p.tgid}, o)
+		w.start(Process{PID: p.TGID}, o)
 		for range 3 {
 			w.calls(0, p, true)
-			old := p.space.root
+			old := p.Space.Root
 			w.exec(0, "other", true)
 			stranger := w.process("stranger")
-			if stranger.space.root != old {
+			if stranger.Space.Root != old {
 				w.t.Fatal("the root is not used again")
 			}
 			w.calls(0, p, true)
@@ -55,7 +55,7 @@ func TestLifeExec(t *testing.T) {
 func TestLifeExecFails(t *testing.T) {
 	each(t, 1, func(w *world, o ScopeOptions) {
 		p := w.process("subject")
-		w.start(Process{PID: p.tgid}, o)
+		w.start(Process{PID: p.TGID}, o)
 		w.calls(0, p, true)
 		w.exec(0, "other", false)
 		stranger := w.process("stranger")
@@ -81,7 +81,7 @@ func TestLifeExecFails(t *testing.T) {
 func TestLifeExecKilled(t *testing.T) {
 	each(t, 1, func(w *world, o ScopeOptions) {
 		p := w.process("subject")
-		w.start(Process{PID: p.tgid}, o)
+		w.start(Process{PID: p.TGID}, o)
 		w.run(0, p)
 		w.exec(0, "other", true)
 		w.end(0, p)
@@ -95,7 +95,7 @@ func TestLifeFork(t *testing.T) {
 		each(t, 1, func(w *world, o ScopeOptions) {
 			o.Follow = follow
 			p := w.process("subject")
-			w.start(Process{PID: p.tgid}, o)
+			w.start(Process{PID: p.TGID}, o)
 			w.run(0, p)
 			child := w.fork(0, forks)
 			w.calls(0, child, follow)
@@ -126,7 +126,7 @@ func TestLifeVfork(t *testing.T) {
 		each(t, 1, func(w *world, o ScopeOptions) {
 			o.Follow = follow
 			p := w.process("subject")
-			w.start(Process{PID: p.tgid}, o)
+			w.start(Process{PID: p.TGID}, o)
 			w.run(0, p)
 			child := w.fork(0, vforks)
 			w.calls(0, child, follow)
@@ -157,7 +157,7 @@ func TestLifeThreads(t *testing.T) {
 			w.pid = 2000
 			p := w.process("subject")
 			threads := []*thread{p, w.newThread(p, nil, "worker"), w.newThread(p, nil, "worker")}
-			w.start(Process{PID: p.tgid}, o)
+			w.start(Process{PID: p.TGID}, o)
 			w.run(1, threads[1])
 			threads = append(threads, w.fork(1, clones))
 			for len(threads) > 0 {
@@ -186,7 +186,7 @@ func TestLifeMainThreadGone(t *testing.T) {
 		for range 3 {
 			w.exit(0, p) // a zombie
 		}
-		w.start(Process{PID: p.tgid}, o)
+		w.start(Process{PID: p.TGID}, o)
 		w.calls(0, worker, true)
 		w.end(0, worker, p)
 		w.close(nil)
@@ -199,7 +199,7 @@ func TestLifeEndingAtStart(t *testing.T) {
 		p := w.process("subject")
 		w.exit(0, p)
 		w.exit(0, p)
-		s := w.open(Process{PID: p.tgid}, o)
+		s := w.open(Process{PID: p.TGID}, o)
 		if err := s.Start(); !errors.Is(err, ErrNoProcess) {
 			w.t.Errorf("Start: %v", err)
 		}
@@ -266,7 +266,7 @@ func TestLifeNoRoom(t *testing.T) {
 		o.Follow = true
 		w.room = 2
 		p := w.process("subject")
-		w.start(Process{PID: p.tgid}, o)
+		w.start(Process{PID: p.TGID}, o)
 		w.run(0, p)
 		second := w.fork(0, forks)
 		w.run(0, p)
@@ -303,7 +303,7 @@ func TestLifeNoRoom(t *testing.T) {
 func TestLifeUnreadable(t *testing.T) {
 	with(t, []Mechanism{FilteredByXen, FilteredHere}, 1, func(w *world, o ScopeOptions) {
 		p := w.process("subject")
-		w.start(Process{PID: p.tgid}, o)
+		w.start(Process{PID: p.TGID}, o)
 		w.calls(0, p, true)
 		w.call(0, execFunc, 0x1000) // not the kernel's
 		w.scoped()
@@ -324,7 +324,7 @@ func TestLifeStorm(t *testing.T) {
 		r := rand.New(rand.NewPCG(5, 6))
 		first := w.process("subject")
 		stranger := w.process("stranger")
-		w.start(Process{PID: first.tgid}, o)
+		w.start(Process{PID: first.TGID}, o)
 		in := map[*thread]bool{first: true, stranger: false}
 		all := []*thread{first, stranger}
 		var ending []*thread
@@ -332,7 +332,7 @@ func TestLifeStorm(t *testing.T) {
 			v := xen.VCPU(r.IntN(2))
 			i := r.IntN(len(all))
 			th := all[i]
-			alone := th.signal.live == 1
+			alone := th.Signal.Live == 1
 			switch n := r.IntN(20); {
 			case n < 8:
 				w.calls(v, th, in[th])
@@ -367,26 +367,26 @@ func TestLifeStorm(t *testing.T) {
 func TestEventsAllocateNothing(t *testing.T) {
 	each(t, 1, func(w *world, o ScopeOptions) {
 		p := w.process("subject")
-		w.start(Process{PID: p.tgid}, o)
+		w.start(Process{PID: p.TGID}, o)
 		for i := range int32(1000) {
 			w.scope.life.members.put(number(100_000+i), false)
 		}
 		w.calls(0, p, true)
-		va := w.symbol(syscallFunc)
+		va := w.Symbol(syscallFunc)
 		gfn, _ := w.fetch(0, va)
 		hit := xen.Request{
 			Reason: xen.ReasonSoftwareBreakpoint, View: w.cpus[0].view, Breakpoint: xen.SoftwareBreakpoint{GFN: gfn},
-			Regs: xen.Registers{GS: xen.Segment{Base: uint64(w.percpu)}},
+			Regs: xen.Registers{GS: xen.Segment{Base: uint64(w.SetCurrent(p.Addr))}},
 		}
-		leave, enter := write(0, uint64(p.space.root), uint64(idleRoot)), write(0, uint64(idleRoot), uint64(p.space.root))
-		before := w.hits[p.tgid]
+		leave, enter := write(0, uint64(p.Space.Root), uint64(idleRoot)), write(0, uint64(idleRoot), uint64(p.Space.Root))
+		before := w.hits[p.TGID]
 		if n := testing.AllocsPerRun(100, func() {
 			hit.Regs.RIP = uint64(va)
 			w.handle(&hit)
 			w.handle(leave)
 			w.handle(enter)
-		}); n != 0 || w.hits[p.tgid] <= before {
-			w.t.Errorf("%v allocations for each of %d hits", n, w.hits[p.tgid]-before)
+		}); n != 0 || w.hits[p.TGID] <= before {
+			w.t.Errorf("%v allocations for each of %d hits", n, w.hits[p.TGID]-before)
 		}
 	})
 }

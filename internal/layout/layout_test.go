@@ -59,13 +59,15 @@ func layer(importPath string) int {
 	return slices.Index(layers, top)
 }
 
-// lab reports the packages that boot and drive the test machines. They use
-// every layer, and only tests and programs use them.
-func lab(importPath string) bool { return strings.HasPrefix(importPath, module+"/internal/lab") }
+// tests reports the packages that boot and drive the test machines, and the one of
+// the recorded guest. They use every layer, and only tests and programs use them.
+func tests(importPath string) bool {
+	return strings.HasPrefix(importPath, module+"/internal/lab") || importPath == module+"/internal/recorded"
+}
 
 func TestImportsPointDown(t *testing.T) {
 	for _, p := range list(t) {
-		if lab(p.ImportPath) {
+		if tests(p.ImportPath) {
 			continue
 		}
 		at := layer(p.ImportPath)
@@ -73,7 +75,7 @@ func TestImportsPointDown(t *testing.T) {
 			t.Errorf("%s belongs to no layer", p.ImportPath)
 		}
 		for _, imp := range p.Imports {
-			if layer(imp) < at || lab(imp) {
+			if layer(imp) < at || tests(imp) {
 				t.Errorf("%s imports %s", p.ImportPath, imp)
 			}
 		}
@@ -82,7 +84,7 @@ func TestImportsPointDown(t *testing.T) {
 
 func TestLibrariesStayLean(t *testing.T) {
 	for _, p := range list(t) {
-		if at := layer(p.ImportPath); at <= 0 || lab(p.ImportPath) || strings.Contains(p.ImportPath, "/internal/") {
+		if at := layer(p.ImportPath); at <= 0 || tests(p.ImportPath) || strings.Contains(p.ImportPath, "/internal/") {
 			continue
 		}
 		for _, dep := range p.Imports {
