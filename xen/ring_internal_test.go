@@ -195,6 +195,30 @@ func TestRingWrap(t *testing.T) {
 	}
 }
 
+// Eight events, as many as the ring has, are taken and answered together.
+func BenchmarkRing(b *testing.B) {
+	page := newPage()
+	r := newRing(page, abi.VMEventV7)
+	var req Request
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range uint32(abi.RingSlots) {
+			e := slot{r.entry(i)}
+			e.u32(0, abi.VMEventV7)
+			e.u32(8, uint32(ReasonGuestRequest))
+		}
+		slot{page}.u32(abi.RingReqProd, r.reqCons+abi.RingSlots)
+		n, err := r.pending()
+		for ; n > 0 && err == nil; n-- {
+			err = errors.Join(r.take(&req), r.answer(&Response{}))
+		}
+		if err != nil || !r.publish() {
+			b.Fatal(err)
+		}
+		r.notified()
+	}
+}
+
 func FuzzDecodeRequest(f *testing.F) {
 	for _, v := range []uint32{abi.VMEventV6, abi.VMEventV7} {
 		s := slot{make([]byte, 400)}

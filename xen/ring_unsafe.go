@@ -29,7 +29,6 @@ type ring struct {
 	steps   atomic.Bool // single-step events are on
 
 	slot [400 / 8]uint64 // private copy of the taken request
-	out  abi.VMEventHeader
 }
 
 // newRing prepares the page, which Xen must not know yet: it has to be zero,
@@ -93,19 +92,16 @@ func (r *ring) answer(resp *Response) error {
 		return errors.New("no request to answer")
 	}
 	req := hcbuf.Overlay[abi.VMEventHeader](r.slotBytes())
-	out := &r.out
-	*out = abi.VMEventHeader{
-		Version: r.version,
-		Flags:   req.Flags & abi.FlagVCPUPaused,
-		Reason:  req.Reason,
-		VCPUID:  req.VCPUID,
-		U:       req.U,
-	}
 	err := r.check(req, resp)
 	if err != nil {
 		resp = &plain
 	}
 	e := r.entry(r.rspProd)
+	out := hcbuf.Overlay[abi.VMEventHeader](e)
+	// One by one, which is half as much as to assign a whole header.
+	out.Version, out.Flags = r.version, req.Flags&abi.FlagVCPUPaused
+	out.Reason, out.VCPUID = req.Reason, req.VCPUID
+	out.Altp2mIdx, out.U = 0, req.U
 	switch resp.Action {
 	case Continue:
 		r.finish(req, out, e)
@@ -132,7 +128,6 @@ func (r *ring) answer(resp *Response) error {
 		out.U = [len(out.U)]byte{}
 		hcbuf.Overlay[abi.FastSingleStep](out.U[:]).P2MIdx = uint16(resp.StepView)
 	}
-	*hcbuf.Overlay[abi.VMEventHeader](e) = *out
 	r.rspProd++
 	r.taken = false
 	return err
