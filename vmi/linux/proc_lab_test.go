@@ -73,6 +73,11 @@ func TestLabProc(t *testing.T) {
 		d, _ := openDomain(t, g.DomID())
 		archive, self := freeze(t, g, d)
 		p := readProc(t, bytes.NewReader(archive), self)
+		for _, kind := range []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"} {
+			if n := len(distinct(p.match(t, "[0-9]*/ns/"+kind))); n < 2 {
+				t.Errorf("%d namespaces of kind %s", n, kind)
+			}
+		}
 		regs := registers(t, d)
 		rec := vmi.NewRecorder(vmi.MapperFunc(d.MapFrames))
 		mem := vmi.NewMemory(rec, &vmi.MemoryOptions{Batch: 1})
@@ -102,6 +107,14 @@ func TestLabProc(t *testing.T) {
 		t.Logf("recording of %d frames in %d bytes", rec.Len(), b.Len())
 		t.Run("recording", func(t *testing.T) { testProc(t, openSnapshot(t, name+".rec"), p) })
 	})
+}
+
+func distinct(m map[string]string) map[string]bool {
+	all := map[string]bool{}
+	for _, v := range m {
+		all[v] = true
+	}
+	return all
 }
 
 // TestLabCoreDump compares the same with what is read from a core dump. Under the

@@ -11,8 +11,8 @@ import (
 )
 
 // holdChildren starts processes in the states that a process can be in: asleep
-// as another user with a session and an environment of its own, stopped under a
-// name with spaces and parentheses, and a zombie.
+// as another user with a session and an environment of its own, in namespaces of its
+// own, stopped under a name with spaces and parentheses, and a zombie.
 func holdChildren() (release func(), err error) {
 	var children []*exec.Cmd
 	release = func() {
@@ -31,9 +31,12 @@ func holdChildren() (release func(), err error) {
 	user := exec.Command("/bin/busybox", "sleep", "1000")
 	user.Env = []string{"A=1 2", "B=", "LONG=" + strings.Repeat("x", 5000)}
 	user.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: 65534, Gid: 100}}
+	apart := exec.Command("/bin/busybox", "sleep", "1000")
+	apart.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET |
+		syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER | syscall.CLONE_NEWCGROUP}
 	stopped := exec.Command("/bin/bash", "-c", `printf "a (b) c" >/proc/$$/comm; kill -STOP $$`, "", "an argument\n")
 	zombie := exec.Command("/bin/busybox", "true")
-	if err := errors.Join(start(user, "S"), start(stopped, "T"), start(zombie, "Z")); err != nil {
+	if err := errors.Join(start(user, "S"), start(apart, "S"), start(stopped, "T"), start(zombie, "Z")); err != nil {
 		release()
 		return nil, fmt.Errorf("hold processes: %w", err)
 	}
