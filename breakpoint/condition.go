@@ -21,12 +21,11 @@ func InRoot(root vmi.CR3) Condition {
 }
 
 // InProcess is true for the threads of a process, by the thread that the kernel
-// runs. What cannot be told is false: that may be in user mode on AMD, where Xen
-// reports the kernel's GS base as it was some time ago (svm_save_cpu_state). Take
-// [InRoot] there.
+// runs. What cannot be told is false: that may be in user mode on AMD, see
+// [linux.Kernel.CurrentTaskOn]. Take [InRoot] there.
 func InProcess(k *linux.Kernel, pid int32) Condition {
 	return func(r *xen.Request) bool {
-		t, err := k.CurrentTask(&r.Regs)
+		t, err := k.CurrentTaskOn(r.VCPU, &r.Regs)
 		if err != nil {
 			return false
 		}
@@ -39,7 +38,7 @@ func InProcess(k *linux.Kernel, pid int32) Condition {
 // [InProcess].
 func InThread(k *linux.Kernel, tid int32) Condition {
 	return func(r *xen.Request) bool {
-		t, err := k.CurrentTask(&r.Regs)
+		t, err := k.CurrentTaskOn(r.VCPU, &r.Regs)
 		if err != nil {
 			return false
 		}

@@ -77,7 +77,7 @@ func Open(mem *vmi.Memory, regs []xen.Registers) (*Kernel, error) {
 	if k.types, err = k.readTypes(); err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", k.release, err)
 	}
-	if err := k.resolve(len(regs)); err != nil {
+	if err := k.resolve(regs); err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", k.release, err)
 	}
 	return k, nil
@@ -149,8 +149,8 @@ func (k *Kernel) readRelease() (string, error) {
 }
 
 // resolve looks up once what the readers of tasks need.
-func (k *Kernel) resolve(vcpus int) error {
-	if err := k.percpu.resolve(k, vcpus); err != nil {
+func (k *Kernel) resolve(regs []xen.Registers) error {
+	if err := k.percpu.resolve(k, regs); err != nil {
 		return err
 	}
 	return k.task.resolve(k)

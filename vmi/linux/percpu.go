@@ -3,6 +3,7 @@ package linux
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/govmi/govmi/vmi"
 	"github.com/govmi/govmi/xen"
@@ -20,14 +21,17 @@ type percpu struct {
 	offsets []vmi.VirtAddr // ascending
 	// current is the per-CPU address of the pointer to the running task.
 	current vmi.VirtAddr
+	// told is, by vCPU, the per-CPU offset that its registers had first where they were
+	// sure to tell, and that it has always.
+	told []atomic.Uint64
 }
 
-func (p *percpu) resolve(k *Kernel, vcpus int) error {
+func (p *percpu) resolve(k *Kernel, regs []xen.Registers) error {
 	array, err := k.syms.Lookup("__per_cpu_offset")
 	if err != nil {
 		return err
 	}
-	n := uint64(vcpus)
+	n := uint64(len(regs))
 	if addr, err := k.syms.Lookup("nr_cpu_ids"); err == nil {
 		ids, err := k.as.Uint32(addr)
 		if err != nil {
@@ -46,6 +50,16 @@ func (p *percpu) resolve(k *Kernel, vcpus int) error {
 		p.offsets = append(p.offsets, vmi.VirtAddr(off))
 	}
 	slices.Sort(p.offsets)
+	p.told = make([]atomic.Uint64, n)
+	for v := range min(len(regs), len(p.told)) {
+		base := regs[v].GS.Base
+		if user(&regs[v], k.entry) { // these are of a vCPU that was not running
+			base = regs[v].ShadowGS
+		}
+		if p.known(base) {
+			p.told[v].Store(base)
+		}
+	}
 	return p.findCurrent(k)
 }
 
@@ -74,12 +88,16 @@ func (p *percpu) known(base uint64) bool {
 	return found
 }
 
+// user reports user mode, and the kernel's first instruction, where SWAPGS is yet to
+// come.
+func user(r *xen.Registers, entry vmi.VirtAddr) bool {
+	return r.CPL() == 3 || vmi.VirtAddr(r.RIP) == entry
+}
+
 // base returns the per-CPU offset of the vCPU with registers r.
 func (p *percpu) base(r *xen.Registers, entry vmi.VirtAddr) (vmi.VirtAddr, error) {
 	first, second := r.GS.Base, r.ShadowGS
-	if r.CPL() == 3 || vmi.VirtAddr(r.RIP) == entry {
-		// In user mode, and at the kernel's first instruction, SWAPGS is yet to
-		// come.
+	if user(r, entry) {
 		first, second = second, first
 	}
 	if p.known(first) {
@@ -89,4 +107,18 @@ func (p *percpu) base(r *xen.Registers, entry vmi.VirtAddr) (vmi.VirtAddr, error
 		return vmi.VirtAddr(second), nil
 	}
 	return 0, ErrNotInKernel
+}
+
+// baseOn is base, in user mode by what the vCPU's registers had before.
+func (p *percpu) baseOn(v xen.VCPU, r *xen.Registers, entry vmi.VirtAddr) (vmi.VirtAddr, error) {
+	if uint64(v) >= uint64(len(p.told)) {
+		return p.base(r, entry)
+	}
+	told := p.told[v].Load()
+	if outside := user(r, entry); outside && told != 0 {
+		return vmi.VirtAddr(told), nil
+	} else if !outside && told == 0 && p.known(r.GS.Base) {
+		p.told[v].Store(r.GS.Base)
+	}
+	return p.base(r, entry)
 }

@@ -95,6 +95,20 @@ func (k *Kernel) newTask(addr vmi.VirtAddr) (Task, error) {
 // allocate.
 func (k *Kernel) CurrentTask(r *xen.Registers) (Task, error) {
 	base, err := k.percpu.base(r, k.entry)
+	return k.currentAt(base, err)
+}
+
+// CurrentTaskOn is CurrentTask for an event of a vCPU. On AMD Xen has the GS base that
+// is not in use as it was some time ago (svm_save_cpu_state), so that registers of user
+// mode may not tell. In user mode it goes by what they told of the vCPU when the kernel
+// was opened, or when this method was asked about one in the kernel. It does not
+// allocate.
+func (k *Kernel) CurrentTaskOn(v xen.VCPU, r *xen.Registers) (Task, error) {
+	base, err := k.percpu.baseOn(v, r, k.entry)
+	return k.currentAt(base, err)
+}
+
+func (k *Kernel) currentAt(base vmi.VirtAddr, err error) (Task, error) {
 	if err != nil {
 		return Task{}, err
 	}

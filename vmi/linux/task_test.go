@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/govmi/govmi/vmi"
+	"github.com/govmi/govmi/xen"
 )
 
 // row is what ps would print of a task.
@@ -194,6 +195,41 @@ func TestCurrentTask(t *testing.T) {
 	g.put(g.cpu0+currentTask, uint64(0x1234))
 	if _, err := k.CurrentTask(&g.regs[0]); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("CurrentTask with a bad pointer: %v", err)
+	}
+}
+
+// In user mode a vCPU's task is told by what its registers were in the kernel.
+func TestCurrentTaskOn(t *testing.T) {
+	g := newTestGuest(t, guestOptions{})
+	g.regs[1].GS.Base, g.regs[1].ShadowGS = 0, 0
+	k := g.open(t)
+	const user = 0x7f0000001000
+	kernelGS, otherCPU := uint64(g.cpu0), uint64(g.cpu0+0x100000)
+	g.Write(vmi.PhysAddr(otherCPU-uint64(directMap))+currentTask, make([]byte, 8))
+	g.put(vmi.VirtAddr(otherCPU)+currentTask, g.proc2)
+	for _, tt := range []struct {
+		name       string
+		vcpu       xen.VCPU
+		cpl        uint16
+		gs, shadow uint64
+		want       vmi.VirtAddr
+		err        error
+	}{
+		{"user, as the vCPU was at first", 0, 3, user, 0, g.proc1, nil},
+		{"user imitates another CPU", 0, 3, otherCPU, 0, g.proc1, nil},
+		{"a vCPU of which nothing is known", 1, 3, user, 0, 0, ErrNotInKernel},
+		{"user", 1, 3, user, kernelGS, g.proc1, nil},
+		{"user is not learnt from", 1, 3, user, 0, 0, ErrNotInKernel},
+		{"kernel", 1, 0, otherCPU, user, g.proc2, nil},
+		{"user, as the kernel was", 1, 3, user, 0, g.proc2, nil},
+		{"a vCPU that Linux does not know", 1 << 20, 0, kernelGS, user, g.proc1, nil},
+	} {
+		r := g.regs[0]
+		r.SS.Access, r.RIP, r.GS.Base, r.ShadowGS = tt.cpl<<5, uint64(kernelText), tt.gs, tt.shadow
+		got, err := k.CurrentTaskOn(tt.vcpu, &r)
+		if got.Addr != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%s: %v, %v, want %v, %v", tt.name, got.Addr, err, tt.want, tt.err)
+		}
 	}
 }
 
