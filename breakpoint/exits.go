@@ -36,7 +36,7 @@ type Exit struct {
 	Tail   bool
 	Target vmi.VirtAddr
 
-	cond  int // condition code of a conditional jump, else -1
+	cond  int // of a conditional jump, its condition code plus one
 	reg   x86asm.Reg
 	parts []Code
 }
@@ -46,8 +46,8 @@ type Exit struct {
 // may stay within the function.
 func (e Exit) Leaves(r *xen.Registers) bool {
 	switch {
-	case e.cond >= 0:
-		return taken(e.cond, r.RFLAGS)
+	case e.cond > 0:
+		return taken(e.cond-1, r.RFLAGS)
 	case e.reg != 0:
 		to := vmi.VirtAddr(register(r, e.reg))
 		return !slices.ContainsFunc(e.parts, func(c Code) bool { return c.has(to) })
@@ -122,7 +122,7 @@ func (s *sweep) part(c Code) (starts map[int]bool, err error) {
 func (s *sweep) instruction(c Code, at vmi.VirtAddr, insn x86asm.Inst) (ended bool, err error) {
 	switch insn.Op {
 	case x86asm.RET:
-		s.exits = append(s.exits, Exit{Addr: at, cond: -1})
+		s.exits = append(s.exits, Exit{Addr: at})
 		return true, nil
 	case x86asm.INT, x86asm.UD1, x86asm.UD2, x86asm.HLT:
 		return true, nil
@@ -144,14 +144,14 @@ func (s *sweep) instruction(c Code, at vmi.VirtAddr, insn x86asm.Inst) (ended bo
 				return ended, nil
 			}
 		}
-		e := Exit{Addr: at, Tail: true, Target: to, cond: cond}
+		e := Exit{Addr: at, Tail: true, Target: to, cond: cond + 1}
 		if s.isReturn(to) {
 			e.Tail, e.Target = false, 0
 		}
 		s.exits = append(s.exits, e)
 		return ended, nil
 	case x86asm.Reg:
-		s.exits = append(s.exits, Exit{Addr: at, Tail: true, cond: -1, reg: a, parts: s.parts})
+		s.exits = append(s.exits, Exit{Addr: at, Tail: true, reg: a, parts: s.parts})
 		return ended, nil
 	}
 	return false, fmt.Errorf("there is a jump through memory at %v, a table's maybe", at)
