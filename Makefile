@@ -7,7 +7,7 @@ LAB   := $(GO) run ./internal/lab/cmd/lab
 CACHED := -cached
 # The packages with tests for the lab (build tag lab, named TestLab), in two halves
 # that take about as long.
-SVMLANES  := ./internal/lab/labtest ./vmi ./vmi/linux ./breakpoint ./examples/ps ./examples/doctor ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy
+SVMLANES  := ./internal/lab/labtest ./vmi ./vmi/linux ./breakpoint ./examples/ps ./examples/doctor ./examples/internal/kfunc ./examples/funcgraph ./examples/bashspy ./examples/uprobe
 SVMTRACED := ./xen ./cr3filter ./examples/cr3watch ./examples/recover ./examples/syscalltrace
 SMPLANES  := ./xen ./breakpoint ./cr3filter ./examples/recover ./examples/syscalltrace
 

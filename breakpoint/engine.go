@@ -48,8 +48,9 @@ type Engine struct {
 
 	mu     sync.Mutex // serialises changes; Handle takes it for one-shots only
 	closed bool
+	strays atomic.Pointer[[]*Stray]
 
-	hits, stale, foreign, overwritten, refreshed, writes, reads atomic.Uint64
+	hits, stale, foreign, repaired, overwritten, refreshed, writes, reads atomic.Uint64
 }
 
 // Stats counts what an [Engine] saw.
@@ -60,6 +61,9 @@ type Stats struct {
 	Stale uint64
 	// Foreign is the number of the guest's own int3s, given back to it.
 	Foreign uint64
+	// Repaired is the number of copies of the engine's own int3s that were put right,
+	// see [Engine.Repair].
+	Repaired uint64
 	// Overwritten is the number of breakpoints that the guest patched over.
 	Overwritten uint64
 	// Refreshed is the number of frames copied again because the guest changed
@@ -77,6 +81,7 @@ type Breakpoint struct {
 	engine  *Engine
 	site    *site
 	addr    vmi.VirtAddr
+	first   byte
 	handler Handler
 	when    Condition
 	oneShot bool
@@ -108,6 +113,7 @@ func New(frames vmi.FrameMapper, dom Domain) *Engine {
 	e := &Engine{frames: frames, dom: dom, how: PatchedByte}
 	e.sites.Store(&map[vmi.PhysAddr]*site{})
 	e.mapped.Store(&map[xen.GFN]*frame{})
+	e.strays.Store(&[]*Stray{})
 	return e
 }
 
@@ -151,7 +157,7 @@ func (e *Engine) InsertWith(space vmi.AddressSpace, va vmi.VirtAddr, h Handler, 
 	if err != nil {
 		return nil, fmt.Errorf("breakpoint at %v: %w", va, err)
 	}
-	b := &Breakpoint{engine: e, site: s, addr: va, handler: h, when: o.When, oneShot: o.OneShot}
+	b := &Breakpoint{engine: e, site: s, addr: va, first: s.frame.original[s.phys.Offset()], handler: h, when: o.When, oneShot: o.OneShot}
 	b.alone = []*Breakpoint{b}
 	s.users++
 	if o.Disarmed {
@@ -387,6 +393,21 @@ func (b *Breakpoint) fire() bool {
 	return true
 }
 
+// Forget is Remove where the frame has become somebody else's: nothing is written to
+// it. What is on its way is not a hit any more.
+func (b *Breakpoint) Forget() {
+	e := b.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if b.armed && b.site.armed == 1 && !e.closed {
+		b.site.inPlace.Store(false)
+	}
+	e.remove(b)
+}
+
+// Original returns the first byte of the instruction, which the int3 stands for.
+func (b *Breakpoint) Original() byte { return b.first }
+
 // Handle answers one software breakpoint event; set it as the handler of a
 // [vmi.Loop]. It allocates nothing and issues a hypercall only for an int3 of
 // the guest's own, which it gives back.
@@ -402,6 +423,11 @@ func (e *Engine) Handle(r *xen.Request) xen.Response {
 	} else if f := (*e.mapped.Load())[r.Breakpoint.GFN]; f != nil && f.seen(e.sees(r))[phys.Offset()] != int3 {
 		e.stale.Add(1)
 		return xen.Response{} // executes what is there now
+	}
+	for _, s := range *e.strays.Load() {
+		if s.ask(r) {
+			return xen.Response{} // executes what is there now
+		}
 	}
 	e.foreign.Add(1)
 	// Raised at the vCPU's resume. If Xen has no room for it now, resuming at
@@ -439,7 +465,7 @@ func (e *Engine) sees(r *xen.Request) bool { return e.views == nil || r.View == 
 func (e *Engine) Stats() Stats {
 	return Stats{
 		Hits: e.hits.Load(), Stale: e.stale.Load(),
-		Foreign: e.foreign.Load(), Overwritten: e.overwritten.Load(),
+		Foreign: e.foreign.Load(), Repaired: e.repaired.Load(), Overwritten: e.overwritten.Load(),
 		Refreshed: e.refreshed.Load(), Writes: e.writes.Load(), Reads: e.reads.Load(),
 	}
 }

@@ -40,14 +40,27 @@ func (b *Breakpoint) follow() error {
 		case ok && b.err != nil && pa.GFN() == b.refused:
 			return b.err
 		case ok:
+			if err := b.mend(pa); err != nil {
+				return b.refuse(pa.GFN(), err)
+			}
 			return b.insert(b.p.space, b.addr, pa.GFN(), false)
 		}
 	}
-	if b.at == nil || b.cached {
+	if b.at == nil || b.cached && (!b.p.patched || b.owns()) {
 		return nil
 	}
-	// The process's own page is gone with its mapping, or by an exec.
+	// The process's own page is gone with its mapping, or by an exec, or the page
+	// cache's is.
 	return b.cache()
+}
+
+// mend has a frame into which the breakpoint is to go be as without: the guest may
+// have copied it.
+func (b *Breakpoint) mend(at vmi.PhysAddr) error {
+	if !b.p.patched || !b.placed {
+		return nil
+	}
+	return b.repair(at)
 }
 
 // cache moves the breakpoint to the page cache's frame.
@@ -63,8 +76,15 @@ func (b *Breakpoint) cache() error {
 		}
 		return err
 	}
+	if b.at != nil && b.cached && gfn == b.gfn {
+		return nil
+	}
 	k := b.p.kernel
-	va, err := k.DirectMap(vmi.PhysAddr(gfn)<<xen.PageShift + vmi.PhysAddr(b.offset%xen.PageSize))
+	pa := vmi.PhysAddr(gfn)<<xen.PageShift + vmi.PhysAddr(b.offset%xen.PageSize)
+	if err := b.mend(pa); err != nil {
+		return err
+	}
+	va, err := k.DirectMap(pa)
 	if err != nil {
 		return err
 	}
@@ -75,26 +95,36 @@ func (b *Breakpoint) cache() error {
 func (b *Breakpoint) insert(space vmi.AddressSpace, va vmi.VirtAddr, gfn xen.GFN, cached bool) error {
 	p := b.p
 	if _, ok := p.frames[gfn]; !ok && len(p.frames) >= maxFrames {
-		b.refused = gfn
-		return fmt.Errorf("%w: %d", errFrames, maxFrames)
+		return b.refuse(gfn, fmt.Errorf("%w: %d", errFrames, maxFrames))
 	}
-	at, err := p.engine.InsertWith(space, va, b.handler, &breakpoint.InsertOptions{When: p.mine})
+	at, err := p.engine.InsertWith(space, va, b.handler, &breakpoint.InsertOptions{When: p.hit})
 	if err != nil {
-		b.refused = gfn
-		return err
+		return b.refuse(gfn, err)
 	}
 	p.frames[gfn] = struct{}{}
 	if b.at != nil {
 		p.stats.Moves++
 	}
+	b.placed, b.code = true, at.Original()
 	return b.put(at, gfn, cached)
+}
+
+// refuse has the breakpoint be nowhere while the process has that frame.
+func (b *Breakpoint) refuse(gfn xen.GFN, err error) error {
+	b.refused = gfn
+	_ = b.put(nil, 0, false) // a guest that cannot be paused is gone
+	return err
 }
 
 // put replaces the breakpoint in a frame.
 func (b *Breakpoint) put(at *breakpoint.Breakpoint, gfn xen.GFN, cached bool) error {
-	old := b.at
-	b.at, b.gfn, b.cached = at, gfn, cached
-	if old == nil {
+	old, keep := b.at, b.at != nil && b.p.patched && !b.owns()
+	b.at, b.gfn, b.cached, b.own = at, gfn, cached, b.addr
+	switch {
+	case old == nil:
+		return nil
+	case keep:
+		old.Forget()
 		return nil
 	}
 	return old.Remove()

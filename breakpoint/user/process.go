@@ -10,7 +10,7 @@
 //
 // Other processes that share the page run into the breakpoint and on; only hits of
 // the chosen one are told. Their memory stays as it is, for which views are needed:
-// Intel processors have them. The breakpoints of a process stay through an exec; where
+// Intel processors have them. Elsewhere their memory changes, see [Options]. The breakpoints of a process stay through an exec; where
 // it gives up a page of its own, they go back to the file's at the next page fault.
 //
 // What moves a page to another frame without a page fault, as compaction and
@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/govmi/govmi/breakpoint"
 	"github.com/govmi/govmi/vmi"
@@ -44,8 +45,14 @@ type Process struct {
 	engine *breakpoint.Engine
 	kernel *linux.Kernel
 	pid    int32
-	mine   breakpoint.Condition
+	mine   breakpoint.Condition // in the kernel
+	hit    breakpoint.Condition // in the process
 	hooks  []*breakpoint.Breakpoint
+
+	// The breakpoints are in frames of the guest's own, see Options.
+	patched bool
+	stray   *breakpoint.Stray
+	current atomic.Pointer[breakpoint.Condition] // the process's page tables are loaded
 
 	mu     sync.Mutex
 	task   linux.Task       // one of its threads
@@ -77,23 +84,58 @@ type Breakpoint struct {
 	gfn     xen.GFN
 	cached  bool // gfn is the page cache's
 	err     error
-	refused xen.GFN // by the engine, with err
+	refused xen.GFN      // by the engine, with err
+	own     vmi.VirtAddr // where the process has gfn, if that is its own
+	placed  bool         // it was in some frame, and code is the byte without it
+	code    byte
+}
+
+// Options configure [Open]; nil means the zero value.
+type Options struct {
+	// PatchShared lets an engine without views patch the guest's page cache. All
+	// processes that have the file share that memory:
+	//
+	//   - each of them runs into the breakpoints, for an event each time, and whoever
+	//     reads the code sees them;
+	//   - what the guest copies meanwhile has a copy of them. A process that writes to
+	//     the page, by a debugger for one, gets that; it is put right when somebody runs
+	//     into it, and at Close in all that processes have mapped. A debugger's own
+	//     breakpoint at the same instruction is taken for such a copy;
+	//   - a page that the guest writes to its disk, because it changes the file, has
+	//     them there, and so has one that it swaps out;
+	//   - a monitor that is killed leaves copies behind, whose processes die of them: a
+	//     recovery knows the pages that the monitor patched, and no others.
+	//
+	// A child that runs in the process's memory, between vfork and exec, counts as the
+	// process.
+	PatchShared bool
 }
 
 // Open returns a process without breakpoints. Events are to be served already. The
-// error matches [xen.ErrNotSupported] for an engine without views, whose
-// breakpoints all processes would share and could read, and [linux.ErrNoTask].
-func Open(e *breakpoint.Engine, k *linux.Kernel, f Fault, pid int32) (_ *Process, err error) {
-	if !e.Strategy().Views() {
-		return nil, fmt.Errorf("breakpoints in files that processes share need altp2m views, and the breakpoints are %s: %w", e.Strategy(), xen.ErrNotSupported)
+// error matches [xen.ErrNotSupported] for an engine without views, whose breakpoints
+// all processes share and can read, unless the options allow it, and
+// [linux.ErrNoTask].
+func Open(e *breakpoint.Engine, k *linux.Kernel, f Fault, pid int32, o *Options) (_ *Process, err error) {
+	if o == nil {
+		o = &Options{}
+	}
+	patched := !e.Strategy().Views()
+	if patched && !o.PatchShared {
+		return nil, fmt.Errorf("breakpoints in files that processes share need altp2m views, or PatchShared, and the breakpoints are %s: %w", e.Strategy(), xen.ErrNotSupported)
 	}
 	t, err := k.TaskByPID(pid)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{engine: e, kernel: k, pid: pid, task: t, mine: breakpoint.InProcess(k, pid), frames: map[xen.GFN]struct{}{}}
+	p := &Process{engine: e, kernel: k, pid: pid, task: t, mine: breakpoint.InProcess(k, pid), patched: patched, frames: map[xen.GFN]struct{}{}}
 	if p.space, err = t.AddressSpace(); err != nil {
 		return nil, err
+	}
+	p.hit = p.mine
+	if patched {
+		p.load(vmi.CR3(p.space.Root()))
+		p.hit = func(r *xen.Request) bool { return (*p.current.Load())(r) }
+		p.stray = e.OnStray(p.strayed)
 	}
 	defer func() {
 		if err != nil {
@@ -194,18 +236,26 @@ func (p *Process) look(r *xen.Request) bool {
 	}
 	root, err := p.task.Root()
 	if errors.Is(err, linux.ErrNoMM) && p.mine(r) { // that thread has ended
-		if t, terr := p.kernel.CurrentTask(&r.Regs); terr == nil {
+		if t, terr := p.kernel.CurrentTaskOn(r.VCPU, &r.Regs); terr == nil {
 			p.task = t
 			root, err = t.Root()
 		}
 	}
 	if err == nil && vmi.PhysAddr(root) != p.space.Root() { // another program
 		p.space = p.space.WithRoot(root)
+		p.load(root)
 		for _, b := range p.points {
 			b.addr = 0
 		}
 	}
 	return true
+}
+
+// load has hits counted with the page tables at root. In user mode InProcess may not
+// tell on AMD.
+func (p *Process) load(root vmi.CR3) {
+	c := breakpoint.InRoot(root)
+	p.current.Store(&c)
 }
 
 // owns reports whether an mm_struct is the process's.
@@ -248,9 +298,15 @@ func (p *Process) Close() error {
 	for _, b := range p.points {
 		errs = append(errs, b.put(nil, 0, false))
 	}
-	p.points = nil
 	for _, h := range p.hooks {
 		errs = append(errs, h.Remove())
 	}
+	if p.patched {
+		if len(p.points) > 0 {
+			errs = append(errs, p.putRight())
+		}
+		errs = append(errs, p.stray.Close())
+	}
+	p.points = nil
 	return errors.Join(errs...)
 }

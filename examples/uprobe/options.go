@@ -18,12 +18,19 @@ type options struct {
 	ret       bool
 	file      string
 	json      bool
+	shared    bool // patch pages that other processes have, too, if need be
 }
 
 const usage = `usage: uprobe -domain NAME|ID -pid N | -comm NAME -file NAME -func NAME,... [-args N] [-ret] [-o FILE] [-json]
 
 Prints the calls of functions in a file that a process of a Xen guest has mapped,
 until the process ends. Runs as root in dom0.
+
+Without altp2m views, as on AMD, -shared is needed: breakpoints are patched into the
+guest's page cache then. Other processes with the same file run into them, at the cost
+of an event each time, and can read them; the guest may write them to its disk if it
+changes the file. uprobe takes copies of them back when it ends; after kill -9 processes
+that have written to such a page may die.
 
 `
 
@@ -41,6 +48,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.IntVar(&o.args, "args", 2, "print so many `arguments`, as numbers")
 	f.BoolVar(&o.ret, "ret", false, "print calls when they return, with what")
 	f.StringVar(&o.file, "o", "", "write to `file` instead of standard output")
+	f.BoolVar(&o.shared, "shared", false, "without views, patch pages that other processes have as well (see above)")
 	f.BoolVar(&o.json, "json", false, "print one JSON object per call")
 	if err := f.Parse(args); err != nil {
 		return o, err

@@ -42,7 +42,7 @@ type probe struct {
 	json bool
 	now  func() time.Time
 	// who tells which thread runs.
-	who func(r *xen.Registers) (thread, error)
+	who func(r *xen.Request) (thread, error)
 
 	calls kfunc.Calls[call]
 	buf   []byte
@@ -54,7 +54,7 @@ type probe struct {
 func (p *probe) enter(fn int, f *function, r *xen.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t, err := p.who(&r.Regs)
+	t, err := p.who(r)
 	if err != nil {
 		p.lost++
 		return
@@ -76,7 +76,7 @@ func (p *probe) enter(fn int, f *function, r *xen.Request) {
 func (p *probe) leave(fn int, tail bool, r *xen.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t, err := p.who(&r.Regs)
+	t, err := p.who(r)
 	if err != nil {
 		p.lost++
 		return

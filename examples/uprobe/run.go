@@ -54,14 +54,18 @@ func watch(ctx context.Context, s *session.Session, o options, out, stderr io.Wr
 	if err != nil {
 		return err
 	}
+	how := breakpoint.ViewByInstruction
+	if o.shared {
+		how = breakpoint.Automatic
+	}
 	engine, err := breakpoint.Open(breakpoint.Guest{Domain: dom, Monitor: s.Mon, Frames: vmi.MapperFunc(s.Dom.MapFrames), Loop: s.Loop},
-		&breakpoint.Options{Strategy: breakpoint.ViewByInstruction})
+		&breakpoint.Options{Strategy: how})
 	if err != nil {
-		return fmt.Errorf("functions of a process need altp2m views: %w", err)
+		return fmt.Errorf("functions of a process need altp2m views, or -shared (see -help): %w", err)
 	}
 	served := s.Serve(ctx)
-	p := &probe{args: o.args, json: o.json, now: time.Now, who: func(r *xen.Registers) (thread, error) { return identify(s.Kernel, r) }}
-	points, err := user.Open(engine, s.Kernel, user.Fault{Addr: fault[0].Addr, Exits: fault[0].Exits}, proc.TGID)
+	p := &probe{args: o.args, json: o.json, now: time.Now, who: func(r *xen.Request) (thread, error) { return identify(s.Kernel, r) }}
+	points, err := user.Open(engine, s.Kernel, user.Fault{Addr: fault[0].Addr, Exits: fault[0].Exits}, proc.TGID, &user.Options{PatchShared: o.shared})
 	waiting := 0
 	if err == nil {
 		waiting, err = insert(points, file, fns, p)
@@ -100,6 +104,9 @@ func watch(ctx context.Context, s *session.Session, o options, out, stderr io.Wr
 		err = ferr
 	}
 	stats := points.Stats()
+	if copies := engine.Stats().Repaired; copies > 0 {
+		fmt.Fprintf(stderr, "uprobe: copies of breakpoints taken back: %d\n", copies)
+	}
 	fmt.Fprintf(stderr, "uprobe: page faults of the guest: %d; breakpoints moved to another frame: %d, could not be: %d\n", stats.Faults, stats.Moves, stats.Failed)
 	fmt.Fprintf(stderr, "uprobe: %d calls; %d whose end was not seen, %d ends of calls from before, %d lost\n",
 		p.seen, p.calls.Missed, p.calls.Unentered, p.calls.Dropped+p.lost)
@@ -144,8 +151,8 @@ func insert(points *user.Process, file *linux.MappedFile, fns []function, p *pro
 }
 
 // identify tells which thread a vCPU runs.
-func identify(k *linux.Kernel, r *xen.Registers) (th thread, err error) {
-	t, err := k.CurrentTask(r)
+func identify(k *linux.Kernel, r *xen.Request) (th thread, err error) {
+	t, err := k.CurrentTaskOn(r.VCPU, &r.Regs)
 	if err != nil {
 		return th, err
 	}

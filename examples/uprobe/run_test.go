@@ -48,7 +48,7 @@ func TestNoDomain(t *testing.T) {
 
 func TestProbe(t *testing.T) {
 	p := &probe{args: 2, now: func() time.Time { return time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC) }}
-	p.who = func(*xen.Registers) (thread, error) {
+	p.who = func(*xen.Request) (thread, error) {
 		return thread{addr: 0xffff888000000000, pid: 7, tid: 8, comm: "sh"}, nil
 	}
 	open := &function{Function: linux.Function{Name: "open\x1b"}}
@@ -64,7 +64,7 @@ func TestProbe(t *testing.T) {
 	p.leave(1, false, request(0x5000)) // from before
 	p.json = true
 	p.enter(0, open, request(0x7000))
-	p.who = func(*xen.Registers) (thread, error) { return thread{}, errors.New("no thread") }
+	p.who = func(*xen.Request) (thread, error) { return thread{}, errors.New("no thread") }
 	p.enter(0, open, request(0x7000))
 	const want = `03:04:05.000000 7/8 sh open?(0x1, 0xff)
 03:04:05.000000 7/8 sh f(0x1, 0xff) goes on in another function

@@ -181,6 +181,54 @@ func (f *MappedFile) Area(addr vmi.VirtAddr) (a Area, ok bool, err error) {
 	return a, true, nil
 }
 
+// Areas yields the ranges that a task's process has of the file, in ascending order.
+// The error is [ErrNoMM] for a kernel thread and a task that has exited.
+func (f *MappedFile) Areas(t Task) iter.Seq2[Area, error] {
+	return func(yield func(Area, error) bool) {
+		err := f.areas(t, func(a Area) bool { return yield(a, nil) })
+		if err != nil {
+			yield(Area{}, fmt.Errorf("ranges of the task at %v: %w", t.Addr, err))
+		}
+	}
+}
+
+func (f *MappedFile) areas(t Task, yield func(Area) bool) error {
+	k := t.k
+	m, err := k.fields.maps.of(k)
+	if err != nil {
+		return err
+	}
+	mm, _, err := t.user()
+	if err != nil {
+		return err
+	}
+	r := mapReader{k: k, f: m, r: &reader{s: k.as}}
+	var end vmi.VirtAddr
+	count := 0
+	for addr, err := range r.areas(mm) {
+		if err != nil {
+			return err
+		}
+		if count++; count > maxMaps {
+			return fmt.Errorf("%w: more than %d ranges", ErrCorrupt, maxMaps)
+		}
+		a, ok, err := f.Area(addr)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if a.Start < end || a.End <= a.Start { // ascending, so that it ends
+			return fmt.Errorf("%w: %v-%v follows an end at %v", ErrCorrupt, a.Start, a.End, end)
+		}
+		if end = a.End; !yield(a) {
+			return nil
+		}
+	}
+	return r.r.err
+}
+
 // Addr returns where the range has what is at an offset in the file.
 func (a Area) Addr(offset uint64) (vmi.VirtAddr, bool) {
 	if offset < a.Offset || offset-a.Offset >= uint64(a.End-a.Start) || a.End < a.Start {
