@@ -22,11 +22,11 @@ import (
 // are 0.96 of much memory at a time, and 0.99 to 1.07 page by page.
 //
 // Of events that the guest does not wait for, eight fill the ring and are answered
-// together, which is measured with 1.08 to 1.1.
+// together: 1.08. In few of them what the runtime does besides shows.
 const (
-	mostOfC      = 1.1
-	mostOfCAsync = 1.2
-	leastOfC     = 0.94
+	mostOfC         = 1.1
+	mostOfCAsyncFew = 1.15
+	leastOfC        = 0.94
 )
 
 // An event costs the guest hardly more than with a monitor in C: one that it waits
@@ -50,7 +50,11 @@ func TestLabYardstickRing(t *testing.T) {
 		}
 		return us
 	}
-	for mode, most := range map[string]float64{"requests": mostOfC, "async": mostOfCAsync} {
+	for _, mode := range []string{"requests", "async"} {
+		most := mostOfC
+		if mode == "async" && !labtest.Soak() {
+			most = mostOfCAsyncFew
+		}
 		stop := labtest.StartC(t, fmt.Sprint(g.DomID()), mode)
 		c := requests()
 		if got := stop(); got != n {
