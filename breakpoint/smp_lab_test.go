@@ -5,6 +5,7 @@ package breakpoint_test
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -48,18 +49,23 @@ func TestLabSharedHits(t *testing.T) {
 	}
 	defer s.Close()
 	var hits [vcpus]int
-	var wrong int
+	var others, wrong int
 	if err := s.insert(getppid, func(r *xen.Request) xen.Response {
 		task, err := s.kernel.CurrentTask(&r.Regs)
 		var pid int32
 		if err == nil {
 			pid, err = task.TGID()
 		}
-		if err != nil || int(r.VCPU) >= vcpus || int(pid) != pids[r.VCPU] {
+		switch {
+		case err != nil || int(r.VCPU) >= vcpus:
 			wrong++
-			return xen.Response{}
+		case int(pid) == pids[r.VCPU]:
+			hits[r.VCPU]++
+		case slices.Contains(pids[:], int(pid)): // on the other's vCPU
+			wrong++
+		default: // a shell makes the call once
+			others++
 		}
-		hits[r.VCPU]++
 		return xen.Response{}
 	}); err != nil {
 		t.Fatal(err)
@@ -97,13 +103,13 @@ func TestLabSharedHits(t *testing.T) {
 		}
 	}
 	if wrong != 0 || stats.Foreign != 0 {
-		t.Errorf("%d hits of others, %+v", wrong, stats)
+		t.Errorf("%d hits on another vCPU, or by nobody, %+v", wrong, stats)
 	}
 	if c.rounds == 0 || c.own == 0 || c.shared == 0 {
 		t.Errorf("breakpoints came and went %d times, with %d hits, and %d of a second caller", c.rounds, c.own, c.shared)
 	}
-	t.Logf("%d hits of two processes, each on its vCPU; %d times breakpoints came and went, with %d hits, and %d of a second caller; %+v",
-		hits[0]+hits[1], c.rounds, c.own, c.shared, stats)
+	t.Logf("%d hits of two processes, each on its vCPU; %d times breakpoints came and went, with %d hits, and %d of a second caller; %d hits of others; %+v",
+		hits[0]+hits[1], c.rounds, c.own, c.shared, others, stats)
 }
 
 // changed is what became of breakpoints that came and went.
