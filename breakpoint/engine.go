@@ -48,6 +48,9 @@ type Engine struct {
 
 	mu     sync.Mutex // serialises changes; Handle takes it for one-shots only
 	closed bool
+	// placing is held, after mu, while a site's int3 and its inPlace change, with no
+	// hypercall in between.
+	placing sync.Mutex
 	strays atomic.Pointer[[]*Stray]
 
 	hits, stale, foreign, repaired, overwritten, refreshed, writes, reads atomic.Uint64
@@ -342,6 +345,8 @@ func (e *Engine) disarm(b *Breakpoint) {
 
 // restore takes the int3 away. What is on its way until then counts as a hit.
 func (e *Engine) restore(s *site) {
+	e.placing.Lock()
+	defer e.placing.Unlock()
 	if !s.frame.disarm(s.phys.Offset()) {
 		e.overwritten.Add(1)
 	}
@@ -377,8 +382,10 @@ func (e *Engine) arm(b *Breakpoint) error {
 		s.arm(b)
 	}
 	if !there {
+		e.placing.Lock()
 		s.inPlace.Store(true) // before a vCPU can tell
 		s.frame.arm(s.phys.Offset())
+		e.placing.Unlock()
 	}
 	return nil
 }
@@ -400,7 +407,9 @@ func (b *Breakpoint) Forget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if b.armed && b.site.armed == 1 && !e.closed {
+		e.placing.Lock()
 		b.site.inPlace.Store(false)
+		e.placing.Unlock()
 	}
 	e.remove(b)
 }
@@ -413,14 +422,15 @@ func (b *Breakpoint) Original() byte { return b.first }
 // the guest's own, which it gives back.
 func (e *Engine) Handle(r *xen.Request) xen.Response {
 	phys := vmi.PhysAddr(r.Breakpoint.GFN)<<xen.PageShift | vmi.PhysAddr(r.Regs.RIP%xen.PageSize)
-	if s := (*e.sites.Load())[phys]; s != nil && e.sees(r) {
-		// An int3 that is there while ours is not is the guest's own; one that is not
-		// there any more was when the vCPU came.
-		if s.inPlace.Load() || s.frame.bytes[phys.Offset()] != int3 {
-			e.hits.Add(1)
-			return e.over(s, r, s.tell(r))
-		}
-	} else if f := (*e.mapped.Load())[r.Breakpoint.GFN]; f != nil && f.seen(e.sees(r))[phys.Offset()] != int3 {
+	s, gone := (*e.sites.Load())[phys], false
+	if s == nil || !e.sees(r) || !s.inPlace.Load() {
+		s, gone = e.find(r, phys)
+	}
+	switch {
+	case s != nil:
+		e.hits.Add(1)
+		return e.over(s, r, s.tell(r))
+	case gone:
 		e.stale.Add(1)
 		return xen.Response{} // executes what is there now
 	}
@@ -434,6 +444,22 @@ func (e *Engine) Handle(r *xen.Request) xen.Response {
 	// the same int3 brings the event again.
 	_ = e.dom.InjectBreakpoint(r.VCPU, uint8(r.Breakpoint.InsnLength))
 	return xen.Response{}
+}
+
+// find looks, while no int3 comes or goes, for what is not seen at once to be in place:
+// the site of one that is by now, or that is disarmed and was there when the vCPU
+// came; or whether the int3 is gone. If neither, it is the guest's own.
+func (e *Engine) find(r *xen.Request, phys vmi.PhysAddr) (s *site, gone bool) {
+	e.placing.Lock()
+	defer e.placing.Unlock()
+	if s := (*e.sites.Load())[phys]; s != nil && e.sees(r) {
+		if s.inPlace.Load() || s.frame.bytes[phys.Offset()] != int3 {
+			return s, false
+		}
+		return nil, false
+	}
+	f := (*e.mapped.Load())[r.Breakpoint.GFN]
+	return nil, f != nil && f.seen(e.sees(r))[phys.Offset()] != int3
 }
 
 // over lets the vCPU get past the instruction, unless the handlers' answer does.

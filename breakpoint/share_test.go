@@ -235,3 +235,43 @@ func TestSwitchAfterStep(t *testing.T) {
 		}
 	}
 }
+
+// A breakpoint that comes and goes while vCPUs are on their way from it is never taken
+// for an int3 of the guest's own.
+func TestComesAndGoes(t *testing.T) {
+	g := newGuest()
+	e := New(g, g)
+	const at = textVA + 0x100
+	once := func() error {
+		b, err := e.Insert(g.space(), at, func(*xen.Request) xen.Response { return xen.Response{} })
+		if err != nil {
+			return err
+		}
+		return b.Remove()
+	}
+	if err := once(); err != nil { // before the first event
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20000 {
+			if err := once(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for events := 0; ; events++ {
+		e.Handle(hit(at))
+		select {
+		case <-done:
+			s := e.Stats()
+			if len(g.injected) != 0 || s.Foreign != 0 || s.Hits == 0 {
+				t.Errorf("%d events, %+v", events, s)
+			}
+			return
+		default:
+		}
+	}
+}

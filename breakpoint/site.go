@@ -17,7 +17,7 @@ type site struct {
 	// told are the breakpoints that a hit is for: those that are armed, or were
 	// last, since events may be on their way. It is replaced as a whole.
 	told atomic.Pointer[[]*Breakpoint]
-	// inPlace says that the int3 is; it changes with engine.mu held.
+	// inPlace says that the int3 is; it changes with engine.mu and placing held.
 	inPlace atomic.Bool
 
 	// Guarded by engine.mu.

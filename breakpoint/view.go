@@ -292,6 +292,8 @@ func (e *Engine) Refresh() {
 // the kernel patches the rest of an instruction behind an int3 of its own. The
 // caller holds mu.
 func (e *Engine) refresh(f *frame) {
+	e.placing.Lock()
+	defer e.placing.Unlock()
 	page := &f.shadow.copied
 	copy(page[:], f.shadow.guest)
 	e.refreshed.Add(1)
