@@ -51,7 +51,7 @@ type Engine struct {
 	// placing is held, after mu, while a site's int3 and its inPlace change, with no
 	// hypercall in between.
 	placing sync.Mutex
-	strays atomic.Pointer[[]*Stray]
+	strays  atomic.Pointer[[]*Stray]
 
 	hits, stale, foreign, repaired, overwritten, refreshed, writes, reads atomic.Uint64
 }
