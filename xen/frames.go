@@ -60,23 +60,30 @@ func (f *Frames) Len() int { return len(f.gfns) }
 // runs, and it must not be used after [Frames.Close]. Writing to it is fatal
 // unless the frames were mapped writable.
 func (f *Frames) Frame(i int) ([]byte, error) {
+	u := uint(i)
+	if u >= uint(len(f.errs)) || f.errs[u] != 0 || f.chunks == nil {
+		return nil, f.refused(i)
+	}
+	off := u % mapBatch * abi.PageSize
+	return f.chunks[u/mapBatch][off : off+abi.PageSize : off+abi.PageSize], nil
+}
+
+// refused tells why there is no i'th frame.
+func (f *Frames) refused(i int) error {
 	switch {
 	case i < 0 || i >= len(f.gfns):
-		return nil, fault("map frames", f.dom.id, nil, fmt.Sprintf("frame %d of %d", i, len(f.gfns)))
+		return fault("map frames", f.dom.id, nil, fmt.Sprintf("frame %d of %d", i, len(f.gfns)))
 	case f.chunks == nil:
-		return nil, fault("map frames", f.dom.id, ErrClosed, "")
-	case f.errs[i] != 0:
-		errno, advice := syscall.Errno(-f.errs[i]), "the guest has no memory there"
-		switch errno {
-		case syscall.EACCES:
-			advice = "Xen's security policy (FLASK) does not let this domain map it: xl dmesg shows what was denied"
-		case syscall.EPERM:
-			advice = "Xen does not let this domain map it: besides dom0 only a PV domain can map others' memory"
-		}
-		return nil, f.dom.fail(fmt.Sprintf("map frame %v", f.gfns[i]), errno, advice)
+		return fault("map frames", f.dom.id, ErrClosed, "")
 	}
-	off := i % mapBatch * abi.PageSize
-	return f.chunks[i/mapBatch][off : off+abi.PageSize : off+abi.PageSize], nil
+	errno, advice := syscall.Errno(-f.errs[i]), "the guest has no memory there"
+	switch errno {
+	case syscall.EACCES:
+		advice = "Xen's security policy (FLASK) does not let this domain map it: xl dmesg shows what was denied"
+	case syscall.EPERM:
+		advice = "Xen does not let this domain map it: besides dom0 only a PV domain can map others' memory"
+	}
+	return f.dom.fail(fmt.Sprintf("map frame %v", f.gfns[i]), errno, advice)
 }
 
 // Close unmaps the frames. It is idempotent.
