@@ -18,15 +18,15 @@ import (
 )
 
 // What an event may cost the guest, and how fast memory is to be mapped, measured
-// by plain C programs on Xen's own libraries. The aim of the latter is 0.95; measured
-// are 0.96 of much memory at a time, and 0.99 to 1.07 page by page.
-//
-// Of events that the guest does not wait for, eight fill the ring and are answered
-// together: 1.08. In few of them what the runtime does besides shows.
+// by plain C programs on Xen's own libraries. Measured are 0.96 of much memory at a
+// time and more page by page. Of events that the guest does not wait for, eight fill
+// the ring and are answered together: 1.08 to 1.09. In few of either what the runtime
+// does besides shows.
 const (
 	mostOfC         = 1.1
 	mostOfCAsyncFew = 1.15
-	leastOfC        = 0.94
+	leastOfC        = 0.95
+	leastOfCFew     = 0.93
 )
 
 // An event costs the guest hardly more than with a monitor in C: one that it waits
@@ -154,8 +154,12 @@ func TestLabYardstickMap(t *testing.T) {
 		rate := float64(c) / float64(ours)
 		t.Logf("%d frames at a time: %.2f us each, the C program's %.2f, rate %.3f (%d)", tc.frames,
 			float64(ours)/float64(tc.frames*tc.rounds), float64(c)/float64(tc.frames*tc.rounds), rate, sum)
-		if rate < leastOfC {
-			t.Errorf("%d frames at a time: %.3f of the C program's rate, want at least %v", tc.frames, rate, leastOfC)
+		least := leastOfC
+		if !labtest.Soak() {
+			least = leastOfCFew
+		}
+		if rate < least {
+			t.Errorf("%d frames at a time: %.3f of the C program's rate, want at least %v", tc.frames, rate, least)
 		}
 	}
 }

@@ -496,6 +496,51 @@ func testSyscalls(t *testing.T, g *labtest.Guest) {
 	}
 }
 
+// TestLabConsistent reads the guest's clock, which stands still while the guest does.
+func TestLabConsistent(t *testing.T) {
+	eachKernel(t, func(t *testing.T, g *labtest.Guest) {
+		k, d := openKernel(t, g)
+		va, err := k.Symbols().Lookup("jiffies")
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock := func() uint64 {
+			t.Helper()
+			v, err := k.AddressSpace().Uint64(va)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		pass := func() (from, to uint64) {
+			from = clock()
+			time.Sleep(200 * time.Millisecond)
+			return from, clock()
+		}
+		ctx := t.Context()
+		busy := g.Start(ctx, "exec workload busy") // an idle guest has no tick
+		busy.WaitLine(ctx, regexp.MustCompile(`busy ready pid=\d+`))
+		if from, to := pass(); from == to {
+			t.Errorf("the guest's clock stands still at %d", from)
+		}
+		if err := k.AddressSpace().Memory().Consistent(d, func() error {
+			if from, to := pass(); from != to {
+				t.Errorf("the guest's clock went from %d to %d", from, to)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		if from, to := pass(); from == to {
+			t.Errorf("the guest's clock stands still afterwards, at %d", from)
+		}
+		g.MustExec(ctx, fmt.Sprintf("kill -TERM %d", busy.PID()))
+		if out, status := busy.Wait(ctx); status != 0 {
+			t.Errorf("the guest's process ended with status %d: %s", status, out)
+		}
+	})
+}
+
 // TestLabBooting opens a guest that has not run, and again and again while it
 // boots.
 func TestLabBooting(t *testing.T) {
