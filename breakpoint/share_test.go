@@ -3,6 +3,7 @@ package breakpoint
 import (
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -242,21 +243,24 @@ func TestComesAndGoes(t *testing.T) {
 	g := newGuest()
 	e := New(g, g)
 	const at = textVA + 0x100
-	once := func() error {
+	once := func(hits bool) error {
 		b, err := e.Insert(g.space(), at, func(*xen.Request) xen.Response { return xen.Response{} })
 		if err != nil {
 			return err
 		}
+		if hits { // on one processor as well
+			runtime.Gosched()
+		}
 		return b.Remove()
 	}
-	if err := once(); err != nil { // before the first event
+	if err := once(false); err != nil { // before the first event
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for range 20000 {
-			if err := once(); err != nil {
+		for i := range 20000 {
+			if err := once(i%1000 == 0); err != nil {
 				t.Error(err)
 				return
 			}

@@ -26,7 +26,7 @@ const (
 	mostOfC         = 1.1
 	mostOfCAsyncFew = 1.15
 	leastOfC        = 0.95
-	leastOfCFew     = 0.93
+	leastOfCFew     = 0.94
 )
 
 // An event costs the guest hardly more than with a monitor in C: one that it waits

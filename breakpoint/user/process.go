@@ -84,7 +84,7 @@ type Breakpoint struct {
 	gfn     xen.GFN
 	cached  bool // gfn is the page cache's
 	err     error
-	refused xen.GFN      // by the engine, with err
+	refused xen.GFN      // for the reason in err
 	own     vmi.VirtAddr // where the process has gfn, if that is its own
 	placed  bool         // it was in some frame, and code is the byte without it
 	code    byte

@@ -123,7 +123,11 @@ func TestLabUprobeKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n = 5000
+	const n = 1000
+	look := "text=0" // the process reads what it has written, but for patched bytes
+	if !labtest.VMX() {
+		look = `text=\d+`
+	}
 	for i := range labtest.Count(30) {
 		sig := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT}[i%3]
 		c := g.Start(ctx, fmt.Sprintf("rm -f /tmp/go; exec workload mapped -n %d -wait /tmp/go", n))
@@ -131,7 +135,7 @@ func TestLabUprobeKilled(t *testing.T) {
 		p := sessiontest.Itself(t, mainVar, "-domain", g.Name(), "-pid", m[1], "-file", "libmapped.so", "-func", "mapped_function", "-shared")
 		p.Msg.Await(t, "watching", 1)
 		g.MustExec(ctx, "touch /tmp/go")
-		p.Out.Await(t, "\n", 20+i*97%1000) // in one stage or another
+		p.Out.Await(t, "\n", 20+(i+1)*1117%(3*n)) // in the shared page, in an own one, or where it is mapped next
 		if err := p.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +154,7 @@ func TestLabUprobeKilled(t *testing.T) {
 			t.Errorf("%v number %d: altp2m is on: %v, %v", sig, i, on, err)
 		}
 		told, status := c.Wait(ctx)
-		if status != 0 || !strings.Contains(told, fmt.Sprintf("mapped calls=%d pid=%s wrong=0 text=0", 4*n, m[1])) {
+		if want := fmt.Sprintf("mapped calls=%d pid=%s wrong=0 %s\n", 4*n, m[1], look); status != 0 || !regexp.MustCompile(want).MatchString(told) {
 			t.Errorf("%v number %d: the guest says, with status %d: %s", sig, i, status, told)
 		}
 		if calls := strings.Count(p.Out.String(), "\n"); calls >= 5*n {

@@ -39,7 +39,7 @@ func calls(args []string) error {
 	if *n < 0 || *threads < 1 {
 		return errors.New("calls: -n and -threads must be positive")
 	}
-	var cpus []int // to move between, if not by the kernel's choice
+	var cpus []int // to run on in turn, if it is not the kernel's choice
 	if *cpu >= 0 {
 		cpus = []int{*cpu}
 	}
@@ -48,7 +48,7 @@ func calls(args []string) error {
 			return err
 		}
 		if len(cpus) < 2 || *cpu >= 0 {
-			return errors.New("calls: -migrate needs a second CPU")
+			return errors.New("calls: -migrate needs a second CPU, and no -cpu")
 		}
 	}
 	var (
